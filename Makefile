@@ -1,0 +1,38 @@
+# The one command vocabulary, for people, hooks and CI. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.9
+
+# PyTorch's CPU build: from wheels pip is told of, else from PyTorch's own CPU index.
+ifneq ($(PIP_FIND_LINKS),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+else
+export UV_TORCH_BACKEND ?= cpu
+endif
+# llama.cpp without its tools, tests and server: half the build time.
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+ENV := .venv/.ready
+SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
+
+.PHONY: help run repro test check lint gate bench ui deploy promote rollback lock clean env
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo; echo "settings:   MODEL=<directory, file.gguf or hub id>  TARGET=<device profile>  PROFILE=<full|quick>  TASK_RUNNER=<local|dask>"
+
+env: $(ENV)  ## build the environment in .venv (the other commands do it by themselves)
+
+$(ENV): requirements.lock
+	@test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	.uv/bin/uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
+	@echo "installing the environment; llama.cpp is compiled once, which takes some minutes"
+	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip sync --quiet requirements.lock
+	@touch $@
+
+lock: $(ENV)  ## resolve the environment anew, for Linux and macOS
+	cp /dev/null requirements.lock
+	UV_FIND_LINKS= UV_TORCH_BACKEND= .uv/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --group dev --no-header --no-annotate -o requirements.lock >/dev/null
+	sed -i.bak "/sys_platform == 'never'/d" requirements.lock && rm requirements.lock.bak

@@ -1,0 +1,88 @@
+"""The one protocol every runtime stands behind, and the table that finds it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.records import Hardware, ModelProfile, Recipe, Support
+
+Logits = NDArray[np.float32]
+OnToken = Callable[[int], None]
+
+MODULES: dict[str, str] = {
+    "torch": "tasks.backends.torch",
+    "openvino": "tasks.backends.openvino",
+    "onnx": "tasks.backends.onnx",
+    "gguf": "tasks.backends.gguf",
+    "mlx": "tasks.backends.mlx",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a conversion may use: the fp32 checkpoint, its calibration texts, and where shared intermediates live."""
+
+    model: Path  # Hugging Face directory, fp32 safetensors
+    calibration: tuple[str, ...]
+    threads: int
+    intermediate: Path | None = None  # an unquantized artifact of the same backend, when the plan made one
+
+
+class Session(Protocol):
+    """A loaded artifact. Token ids in, token ids or logits out; no tokenizer."""
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Teacher-forced logits, shape (len(ids), vocabulary), float32: row i predicts token i + 1."""
+        ...
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Greedy continuation of exactly `new_tokens` tokens; end-of-text does not stop it, so that work is equal."""
+        ...
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt and produce its one next token."""
+        ...
+
+    def runtime(self) -> dict[str, str]:
+        """Properties as the runtime really uses them: execution precision, KV precision, threads, version."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A module with these functions is a backend; a new one is a file here, a line in MODULES and a variant."""
+
+    def probe(self, hardware: Hardware, model: ModelProfile) -> Support:
+        """Whether this framework can make artifacts of `model` here; cheap, imports nothing heavy."""
+        ...
+
+    def convert(self, work: Work, recipe: Recipe, out: Path) -> None:
+        """Write the artifact's files into the empty folder `out`; raises UnsupportedError with the reason."""
+        ...
+
+    def tensor_bytes(self, artifact: Path) -> dict[str, int]:
+        """Bytes of weights per stored type, counted in the files themselves."""
+        ...
+
+    def load(self, artifact: Path, threads: int, purpose: str) -> Session:
+        """Open the artifact; `purpose` is "score" (all logits) or "generate" (as served)."""
+        ...
+
+    def import_runtime(self) -> None:
+        """Import what `load` needs, so that its memory can be told from the model's."""
+        ...
+
+    def versions(self) -> dict[str, str]: ...
+
+
+def backend(name: str) -> Any:
+    """The backend module called `name`, satisfying `Backend`. Imports no framework yet."""
+    return importlib.import_module(MODULES[name])

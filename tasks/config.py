@@ -1,0 +1,255 @@
+"""params.yaml, typed once: strict, frozen, unknown keys refused. Nothing else in the project reads that file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tasks.errors import ConfigError
+from tasks.records import Backend, Precision, Role
+
+PARAMS = Path("params.yaml")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Block(BaseModel):
+    """One block of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Target(Block):
+    device: str = "host"
+
+
+class Fetch(Block):
+    model: str = "sample"  # sample | a Hugging Face directory | a .gguf file | a hub id
+    revision: str | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+
+class Data(Block):
+    source: str = "gsm8k"  # gsm8k | a .jsonl file with "text" (or "question" and "answer") | a .txt file
+    calibration_source: str | None = None  # None: split from `source`
+    evaluation_rows: Count = 40
+    calibration_rows: Count = 32
+    max_tokens: Annotated[int, Field(ge=8)] = 256
+    prompts: Count = 12
+    prompt_tokens_short: Count = 40
+    prompt_tokens_long: Count = 256
+    seed: int = 17
+
+
+class Requirements(Block):
+    """S2: how much each trait matters, 0 to 1."""
+
+    cross_platform: Share = 0.5
+    enterprise_integration: Share = 0.3
+    mobile: Share = 0.2
+    real_time: Share = 0.7
+    model_diversity: Share = 0.3
+    ease_of_use: Share = 0.5
+
+
+class Assess(Block):
+    frameworks: Literal["auto", "all"] | tuple[str, ...] = "auto"
+    stage: Literal["production", "prototyping", "enterprise"] = "production"
+    requirements: Requirements = Requirements()
+
+    @field_validator("frameworks", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Limits(Block):
+    """Bounds on a child process."""
+
+    timeout_s: Positive = 1800.0
+    memory_mb: Positive = 16000.0
+
+
+class Convert(Block):
+    limits: Limits = Limits()
+    probe_tokens: Count = 192
+    max_kl: dict[Precision, float] = {"fp32": 0.02, "bf16": 0.05, "fp16": 0.05, "int8": 0.2, "int4": 1.0}
+
+
+class Evaluate(Block):
+    limits: Limits = Limits()
+    slow_rows: Count = 6  # rows for a runtime that is slow on this device (MLX without Metal)
+
+
+class Benchmark(Block):
+    limits: Limits = Limits()
+    threads: Annotated[int, Field(ge=0)] = 0  # 0: the cores this process may use
+    rounds: Count = 2  # fresh processes
+    repeats: Count = 5  # prompts per process and phase
+    new_tokens: Count = 64
+
+
+class Weights(Block):
+    """What the user wants most, any scale; they are normalised."""
+
+    quality: Annotated[float, Field(ge=0)] = 0.4
+    decode: Annotated[float, Field(ge=0)] = 0.25
+    prefill: Annotated[float, Field(ge=0)] = 0.15
+    memory: Annotated[float, Field(ge=0)] = 0.2
+
+    @model_validator(mode="after")
+    def _some(self) -> Weights:
+        if self.quality + self.decode + self.prefill + self.memory <= 0:
+            raise ValueError("at least one weight must be above 0")
+        return self
+
+
+class Recommend(Block):
+    weights: Weights = Weights()
+
+
+class Gate(Block):
+    """Limits per gate; None switches a gate off and the report says so."""
+
+    min_retention: Share | None = 0.95
+    max_perplexity_ratio: Positive | None = 1.10
+    min_decode_speedup: Positive | None = 2.0
+    min_prefill_speedup: Positive | None = 1.0
+    max_memory_share: Share | None = 0.50
+
+
+class Track(Block):
+    experiment: str = "edgewright"
+    model_name: str = "edgewright-sample"
+
+
+class Variant(Block):
+    """One way to make the model small, as the user asks for it; the policy may adapt it to the model."""
+
+    backend: Backend
+    precision: Precision
+    source: str = "model"  # what it is made from: "model", or "variants/NAME" of the same backend
+    role: Role = "candidate"
+    method: str = "default"
+    group_size: Annotated[int, Field(ge=0)] = 0  # 0: the backend's own granularity
+    symmetric: bool = False
+    ratio: Share = 1.0
+    quick: bool = False  # part of the quick profile
+
+
+class Params(Block):
+    """The whole of params.yaml after the profile's changes."""
+
+    profile: Literal["full", "quick"] = "full"
+    profiles: dict[Literal["quick"], dict[str, Any]] = {}
+    target: Target = Target()
+    fetch: Fetch = Fetch()
+    data: Data = Data()
+    assess: Assess = Assess()
+    convert: Convert = Convert()
+    evaluate: Evaluate = Evaluate()
+    benchmark: Benchmark = Benchmark()
+    recommend: Recommend = Recommend()
+    gate: Gate = Gate()
+    track: Track = Track()
+    variants: dict[str, Variant]
+
+    @field_validator("variants")
+    @classmethod
+    def _one_reference(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
+        references = [name for name, variant in variants.items() if variant.role == "reference"]
+        if len(references) != 1:
+            raise ValueError(f"exactly one variant must have role: reference, found {references or 'none'}")
+        for name in variants:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"variant name {name!r}: use letters, digits, '-' and '_' only")
+        for name, variant in variants.items():
+            base = variants.get(variant.source.removeprefix("variants/"))
+            if variant.source != "model" and (base is None or base.backend != variant.backend or base.source != "model"):
+                raise ValueError(
+                    f"{name}: source {variant.source!r} must be 'model' or 'variants/NAME', "
+                    f"NAME a {variant.backend} variant made from the model"
+                )
+        return variants
+
+    @property
+    def reference(self) -> str:
+        """Name of the variant everything is compared with."""
+        return next(name for name, variant in self.variants.items() if variant.role == "reference")
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml; raises ConfigError naming the key, the reason and what is allowed."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold a mapping of blocks, found {type(raw).__name__}")
+    return parse(raw, str(path))
+
+
+def parse(raw: Mapping[str, Any], where: str = "params") -> Params:
+    """Check a mapping as params; the profile's changes are applied first."""
+    merged = _overlay(dict(raw), where)
+    try:
+        return Params.model_validate(_lists_to_tuples_ok(merged))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(where, merged, e) for e in error.errors())) from error
+
+
+def _overlay(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    profile = raw.get("profile", "full")
+    changes = (raw.get("profiles") or {}).get(profile) or {}
+    merged = dict(raw)
+    for block, values in changes.items():
+        if block not in Params.model_fields or not isinstance(values, dict):
+            raise ConfigError(
+                f"{where}: profiles.{profile}.{block} must name a block and its keys; "
+                f"{_nearest(block, Params.model_fields)}"
+            )
+        merged[block] = {**(raw.get(block) or {}), **values}
+    return merged
+
+
+def _lists_to_tuples_ok(raw: dict[str, Any]) -> dict[str, Any]:
+    """A block written as an empty mapping (`gate:`) reads as None in YAML; take it as all defaults."""
+    return {key: ({} if value is None and key in Params.model_fields else value) for key, value in raw.items()}
+
+
+def _explain(where: str, raw: Mapping[str, Any], error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    dotted = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed(path[:-1])
+        return f"{where}: unknown parameter {dotted!r}; {_nearest(path[-1], allowed)}"
+    if error["type"] == "missing":
+        return f"{where}: {dotted!r} is missing; add it ({error['msg']})"
+    return f"{where}: {dotted!r} = {error.get('input')!r}: {error['msg']}"
+
+
+def _allowed(path: list[str]) -> list[str]:
+    """Keys allowed in the block at `path`."""
+    model: Any = Params
+    for part in path:
+        if model is Params and part == "variants":
+            return list(Variant.model_fields)
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field is not None else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def _nearest(key: str, allowed: Any) -> str:
+    close = difflib.get_close_matches(key, list(allowed), n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed: {', '.join(sorted(allowed))}"

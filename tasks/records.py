@@ -1,0 +1,391 @@
+"""Frozen records that cross stage borders, as JSON files. Units are part of every name."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from tasks.errors import DataError
+
+T = TypeVar("T")
+
+Status = Literal["ok", "skipped", "failed"]
+Backend = Literal["torch", "openvino", "onnx", "gguf", "mlx"]
+Framework = Literal["openvino", "olive", "llama.cpp", "mlx"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
+Role = Literal["reference", "rival", "candidate"]
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+FRAMEWORK_OF: dict[str, Framework | None] = {
+    "torch": None,
+    "openvino": "openvino",
+    "onnx": "olive",
+    "gguf": "llama.cpp",
+    "mlx": "mlx",
+}
+
+
+class Record(BaseModel):
+    """A frozen value with a JSON file form; unknown keys are refused when read back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the record at `path`; raises DataError naming the file when it is absent or broken."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist; run the stage that writes it (`dvc repro`)") from None
+        except ValidationError as error:
+            raise DataError(f"{path} is not a {cls.__name__}: {error}; delete it and run `dvc repro`") from error
+
+    def write(self, path: Path) -> None:
+        """Write the record whole or not at all: to a temporary name, then rename."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, creating its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Reading(Record, Generic[T]):
+    """One observed value, or the reason why it is unknown; never neither."""
+
+    value: T | None = None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _value_or_reason(self) -> Self:
+        if self.value is None and not self.reason:
+            raise ValueError("a reading needs a value or a reason")
+        return self
+
+
+class Quantity(Record):
+    """A repeated measurement: median, extremes and count. The unit is in the field that holds it."""
+
+    p50: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def spread(self) -> float:
+        """(high - low) / median, the share by which the repetitions differ."""
+        return (self.high - self.low) / self.p50 if self.p50 else 0.0
+
+
+class Cache(Record):
+    level: int
+    kind: Literal["data", "instruction", "unified"]
+    size_kb: int
+
+
+class Accelerator(Record):
+    """A device beside the CPU, or a runtime's way to one. `available` False carries the reason."""
+
+    kind: Literal["gpu", "npu", "tpu", "cpu-provider"]
+    name: str
+    runtime: str  # "cuda", "openvino", "onnxruntime", "metal", ...
+    available: bool
+    reason: str = ""
+    memory_mb: int | None = None
+
+
+class Hardware(Record):
+    """What a target device is. Only what stays the same from run to run on one machine."""
+
+    device: str  # "host" or the profile's name
+    origin: Literal["detected", "profile"]
+    family: Literal[
+        "intel", "amd", "nvidia", "apple-silicon", "apple-mobile", "arm-mobile", "arm-embedded", "edge-tpu",
+        "cloud-edge", "generic",
+    ]  # fmt: skip
+    description: str
+    machine_id: Reading[str]  # a digest, so that numbers of one machine are not taken for another's
+    operating_system: Reading[str]  # linux, darwin, windows, ios, android
+    architecture: Reading[str]  # x86_64, arm64
+    cpu_model: Reading[str]
+    isa: Reading[tuple[str, ...]]  # lower case: avx2 avx512f avx512_vnni avx512_bf16 amx_int8 asimddp i8mm ...
+    physical_cores: Reading[int]
+    usable_cores: Reading[int]  # after affinity and container limits
+    caches: Reading[tuple[Cache, ...]]
+    memory_mb: Reading[int]  # what a process may use: container limits respected
+    disk_total_mb: Reading[int]
+    accelerators: tuple[Accelerator, ...] = ()
+    power_budget_w: Reading[float]
+
+    @property
+    def is_host(self) -> bool:
+        """Whether numbers measured here are numbers of this device."""
+        return self.origin == "detected"
+
+
+class Conditions(Record):
+    """The machine's state at one moment; it changes from run to run."""
+
+    when: str  # UTC, ISO 8601
+    load_1m: Reading[float]
+    memory_free_mb: Reading[int]
+    disk_free_mb: Reading[int]
+    cpu_mhz: Reading[float]
+    temperature_c: Reading[float]
+    on_battery: Reading[bool]
+    network: Reading[bool]
+
+
+class Support(Record):
+    """Whether something can be done, and why or why not."""
+
+    ok: bool
+    reason: str
+
+
+class ModelProfile(Record):
+    """What a model is (S3), read from its configuration and weights, without running it."""
+
+    name: str
+    source: str  # as the user named it
+    origin: str  # where the weights came from, in words, for the model card
+    sha256: str  # over the weight files, in name order
+    modality: Literal["causal-lm", "text-encoder", "image-classifier"]
+    architecture: str
+    parameters: int
+    size_mb: float
+    dtype: str
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context_length: int
+    tied_embeddings: bool
+    linear_input_sizes: tuple[int, ...]  # distinct input widths of linear layers: what group sizes must divide
+    memory_mb: dict[str, float]  # estimated weights + KV cache at full context, per precision
+    compatibility: dict[str, Support]  # per framework
+
+
+class FrameworkChoice(Record):
+    rank: int
+    framework: Framework
+    score: float
+    reasons: tuple[str, ...]
+    support: Support
+
+
+class Selection(Record):
+    """Frameworks in the order in which they suit target, model and requirements (S2, S4)."""
+
+    device: str
+    path: tuple[str, ...]  # the decision tree, question by question
+    ranking: tuple[FrameworkChoice, ...]
+
+
+class Recipe(Record):
+    """How a variant is made, after the policy adapted it to model and target (S9)."""
+
+    backend: Backend
+    precision: Precision
+    role: Role
+    method: str
+    group_size: int
+    symmetric: bool
+    ratio: float  # share of layers at the low precision; the rest is int8
+    reasons: tuple[str, ...] = ()
+
+
+class PlanEntry(Record):
+    """What happens to one variant, and why."""
+
+    variant: str
+    action: Literal["run", "intermediate", "skip"]  # intermediate: made because another is made from it, not measured
+    reason: str
+    source: str  # "model", or "variants/NAME"
+    recipe: Recipe
+    speed_on_device: Support  # ok: timings made here are timings of the target
+
+
+class Check(Record):
+    """The sanity check every artifact passes before it is measured."""
+
+    mean_kl: float  # nats, against the reference on the probe text
+    kl_limit: float
+    top_agreement: float
+    probe_tokens: int
+    text: str  # greedy continuation
+    tensor_share: dict[str, float]  # type -> share of the weight bytes, counted in the file
+    precision_found: str
+
+
+class Artifact(Record):
+    """Result of `convert`: the files of one variant, or the reason why there are none."""
+
+    variant: str
+    status: Status
+    reason: str
+    command: str  # repeats this conversion alone
+    recipe: Recipe
+    size_mb: float | None = None
+    files: tuple[str, ...] = ()
+    check: Check | None = None
+    seconds: float | None = None
+    versions: dict[str, str] = {}
+
+
+class Evaluation(Record):
+    """Result of `evaluate`: quality on the shared token ids against the reference on the same rows."""
+
+    variant: str
+    status: Status
+    reason: str
+    command: str
+    reference: str
+    rows: int = 0
+    predictions: int = 0
+    perplexity: float | None = None
+    perplexity_se: float | None = None
+    perplexity_ratio: float | None = None
+    perplexity_ratio_se: float | None = None  # paired, over rows
+    next_token_accuracy: float | None = None
+    retention: float | None = None  # accuracy / the reference's accuracy on the same rows
+    retention_se: float | None = None  # paired, over rows
+    top_agreement: float | None = None
+    top_agreement_se: float | None = None
+    mean_kl: float | None = None  # nats per prediction, KL(reference || variant)
+    mean_kl_se: float | None = None
+    subset: bool = False  # True when a slow runtime was scored on fewer rows
+    seconds: float | None = None
+    runtime: dict[str, str] = {}  # properties read back from the runtime that scored
+
+
+class Benchmark(Record):
+    """Result of `benchmark`: speed and memory of one variant in fresh processes."""
+
+    variant: str
+    status: Status
+    reason: str
+    command: str
+    speed: Support  # not ok: speed was not measured on this device, with the reason
+    threads: int = 0
+    load_s: Quantity | None = None
+    time_to_first_token_ms: Quantity | None = None
+    prefill_tokens_per_s: Quantity | None = None
+    decode_tokens_per_s: Quantity | None = None
+    prompt_tokens_short: int = 0
+    prompt_tokens_long: int = 0
+    new_tokens: int = 0
+    peak_rss_mb: float | None = None  # whole process, high-water mark
+    idle_rss_mb: float | None = None  # the same process with its imports, before the model
+    artifact_mb: float | None = None
+    runtime: dict[str, str] = {}  # execution and KV precision as really used
+    before: Conditions | None = None
+    after: Conditions | None = None
+    seconds: float | None = None
+
+
+class Metric(Record):
+    """One cell of the scorecard: a value, or why there is none.
+
+    `missing` is a fault (a gate on it fails); `not-measured` is known beforehand (a gate on it is inconclusive).
+    """
+
+    value: float | None = None
+    se: float | None = None
+    n: int | None = None
+    state: Literal["measured", "missing", "not-measured"] = "measured"
+    reason: str = ""
+
+
+class ScoreRow(Record):
+    """Everything known of one variant, one row of the scorecard."""
+
+    variant: str
+    role: Role
+    backend: Backend
+    precision: Precision
+    status: Status
+    reason: str
+    metrics: dict[str, Metric]
+
+
+class Ranked(Record):
+    variant: str
+    rank: int
+    utility: float  # 0..1 by the user's weights
+    on_front: bool
+    reason: str
+
+
+class Recommendation(Record):
+    """Scorecard, Pareto front and ranking (S17)."""
+
+    reference: str
+    rows: tuple[ScoreRow, ...]
+    front: tuple[str, ...]
+    ranking: tuple[Ranked, ...]
+    reason: str
+
+
+class Expectation(Record):
+    """One gate on one variant: what was observed, what was allowed, what follows."""
+
+    gate: str
+    metric: str
+    against: str
+    observed: float | None
+    minimum: float | None
+    maximum: float | None
+    outcome: Outcome
+    reason: str
+    miss: float | None = None  # share by which the limit was missed; None when it was kept
+
+
+class Verdict(Record):
+    variant: str
+    outcome: Outcome
+    expectations: tuple[Expectation, ...]
+
+
+class GateReport(Record):
+    """Verdicts of all variants, the winner among those that passed, else the nearest."""
+
+    outcome: Outcome
+    reason: str
+    winner: str | None
+    verdicts: tuple[Verdict, ...]
+    nearest: tuple[str, ...]  # candidates by how little they missed, when nothing passed
+    results_digest: str  # sha256 over the scorecard the verdicts were made from
+
+
+class Package(Record):
+    """The winner's folder, or why there is none."""
+
+    status: Status
+    reason: str
+    variant: str | None
+    verdict: Outcome
+    size_mb: float = 0.0
+    manifest_sha256: str = ""
+
+
+def to_jsonable(record: Record) -> dict[str, Any]:
+    """The record as plain JSON values."""
+    return record.model_dump(mode="json")
