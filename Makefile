@@ -33,6 +33,6 @@ $(ENV): requirements.lock
 	@touch $@
 
 lock: $(ENV)  ## resolve the environment anew, for Linux and macOS
-	cp /dev/null requirements.lock
-	UV_FIND_LINKS= UV_TORCH_BACKEND= .uv/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --group dev --no-header --no-annotate -o requirements.lock >/dev/null
+	rm -f requirements.lock
+	env -u UV_FIND_LINKS -u UV_TORCH_BACKEND .uv/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --group dev --no-header --no-annotate -o requirements.lock >/dev/null
 	sed -i.bak "/sys_platform == 'never'/d" requirements.lock && rm requirements.lock.bak
