@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,3 +88,21 @@ class Backend(Protocol):
 def backend(name: str) -> Any:
     """The backend module called `name`, satisfying `Backend`. Imports no framework yet."""
     return importlib.import_module(MODULES[name])
+
+
+def installed(module: str, package: str) -> Support:
+    """Whether a module can be imported, without importing it."""
+    if importlib.util.find_spec(module) is None:
+        return Support(ok=False, reason=f"{package} is not installed; `make env` installs it")
+    return Support(ok=True, reason=f"{package} {versions_of(package)[package]}")
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Installed versions; a package that is absent is said so."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

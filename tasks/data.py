@@ -1,0 +1,91 @@
+"""Data: split text into calibration and evaluation, check it, and fix the token ids all runtimes share."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks import config, paths
+from tasks.models import text_data
+from tasks.models.text_data import CalibrationSet, DataCard, Encode, Splits
+from tasks.stage import run_stage
+
+
+def data(params: config.Data, probe_tokens: int, tokenizer: Path, out: Path) -> DataCard:
+    """Write the data folder `out`; raises DataError when a check fails."""
+    encode = encoder(tokenizer)
+    own = text_data.read_rows(params.calibration_source) if params.calibration_source else None
+    splits = text_data.split(text_data.read_rows(params.source), own, params)
+    lines = check(splits, encode, params)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    evaluation = text_data.evaluation_set(splits.evaluation, encode, params.max_tokens)
+    evaluation.write(partial / paths.EVALUATION_SET.name)
+    CalibrationSet(texts=splits.calibration).write(partial / paths.CALIBRATION_SET.name)
+    text_data.prompts(splits.spare, encode, params).write(partial / paths.PROMPTS.name)
+    text_data.probe(splits.probe, encode, probe_tokens).write(partial / paths.PROBE.name)
+    card = DataCard(
+        source=params.source,
+        evaluation_rows=len(evaluation.rows),
+        evaluation_tokens=sum(len(row.ids) for row in evaluation.rows),
+        calibration_rows=len(splits.calibration),
+        evaluation_sha256=text_data.digest(splits.evaluation),
+        calibration_sha256=text_data.digest(splits.calibration),
+        checks=tuple(lines),
+    )
+    card.write(partial / paths.DATA_CARD.name)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    return card
+
+
+def check(splits: Splits, encode: Encode, params: config.Data) -> Sequence[str]:
+    """Run the data suite over both splits; raises DataError listing what failed, returns a line per check."""
+    import pandas as pd
+
+    from tasks.gates.data_checks import check_data, require_clean
+
+    rows = [
+        {
+            "split": name,
+            "text": text,
+            "tokens": len(encode(text)[: params.max_tokens]),
+            "text_sha256": text_data.digest([text]),
+        }
+        for name, texts in (("evaluation", splits.evaluation), ("calibration", splits.calibration))
+        for text in texts
+    ]
+    result = check_data(pd.DataFrame(rows), params.max_tokens, params.evaluation_rows, params.calibration_rows)
+    require_clean(result)
+    return [line.text for line in result.lines]
+
+
+def encoder(model: Path) -> Encode:
+    """Text to token ids by the model's tokenizer, with its own special tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    return lambda text: list(tokenizer.encode(text).ids)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of the stage."""
+    return argparse.ArgumentParser(prog="python -m tasks.data", description=__doc__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    parser().parse_args(argv)
+
+    def work() -> None:
+        params = config.load()
+        card = data(params.data, params.convert.probe_tokens, paths.MODEL, paths.DATA)
+        print(f"{card.source}: {card.evaluation_rows} rows to evaluate, {card.calibration_rows} to calibrate, all checks passed")
+
+    return run_stage(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
