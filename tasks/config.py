@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,7 +94,8 @@ class Benchmark(Block):
     limits: Limits = Limits()
     threads: Annotated[int, Field(ge=0)] = 0  # 0: the cores this process may use
     rounds: Count = 2  # fresh processes
-    repeats: Count = 5  # prompts per process and phase
+    repeats: Count = 5  # prompts per process for time to first token and prefill
+    decode_repeats: Count = 3  # prompts per process for decode
     new_tokens: Count = 64
 
 
@@ -173,7 +175,9 @@ class Params(Block):
                 raise ValueError(f"variant name {name!r}: use letters, digits, '-' and '_' only")
         for name, variant in variants.items():
             base = variants.get(variant.source.removeprefix("variants/"))
-            if variant.source != "model" and (base is None or base.backend != variant.backend or base.source != "model"):
+            if variant.source != "model" and (
+                base is None or base.backend != variant.backend or base.source != "model"
+            ):
                 raise ValueError(
                     f"{name}: source {variant.source!r} must be 'model' or 'variants/NAME', "
                     f"NAME a {variant.backend} variant made from the model"
@@ -197,6 +201,16 @@ def load(path: Path = PARAMS) -> Params:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping of blocks, found {type(raw).__name__}")
     return parse(raw, str(path))
+
+
+def threads(params: Params) -> int:
+    """Threads every runtime is given: the configured number, or the cores this process may use."""
+    return params.benchmark.threads or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse(raw: Mapping[str, Any], where: str = "params") -> Params:
@@ -253,3 +267,10 @@ def _nearest(key: str, allowed: Any) -> str:
     close = difflib.get_close_matches(key, list(allowed), n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed: {', '.join(sorted(allowed))}"
+
+
+def known_variant(params: Params, name: str) -> Variant:
+    """The variant called `name`; raises ConfigError with the nearest name."""
+    if name not in params.variants:
+        raise ConfigError(f"unknown variant {name!r}; {_nearest(name, params.variants)}")
+    return params.variants[name]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from tasks import config, paths
+from tasks.disk import fresh_folder, replace_folder
 from tasks.models import text_data
 from tasks.models.text_data import CalibrationSet, DataCard, Encode, Splits
+from tasks.models.tokens import encoder
 from tasks.stage import run_stage
 
 
@@ -19,8 +20,7 @@ def data(params: config.Data, probe_tokens: int, tokenizer: Path, out: Path) -> 
     own = text_data.read_rows(params.calibration_source) if params.calibration_source else None
     splits = text_data.split(text_data.read_rows(params.source), own, params)
     lines = check(splits, encode, params)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = fresh_folder(out)
     evaluation = text_data.evaluation_set(splits.evaluation, encode, params.max_tokens)
     evaluation.write(partial / paths.EVALUATION_SET.name)
     CalibrationSet(texts=splits.calibration).write(partial / paths.CALIBRATION_SET.name)
@@ -36,8 +36,7 @@ def data(params: config.Data, probe_tokens: int, tokenizer: Path, out: Path) -> 
         checks=tuple(lines),
     )
     card.write(partial / paths.DATA_CARD.name)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    replace_folder(partial, out)
     return card
 
 
@@ -62,14 +61,6 @@ def check(splits: Splits, encode: Encode, params: config.Data) -> Sequence[str]:
     return [line.text for line in result.lines]
 
 
-def encoder(model: Path) -> Encode:
-    """Text to token ids by the model's tokenizer, with its own special tokens."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    return lambda text: list(tokenizer.encode(text).ids)
-
-
 def parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
     return argparse.ArgumentParser(prog="python -m tasks.data", description=__doc__)
@@ -82,7 +73,9 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         params = config.load()
         card = data(params.data, params.convert.probe_tokens, paths.MODEL, paths.DATA)
-        print(f"{card.source}: {card.evaluation_rows} rows to evaluate, {card.calibration_rows} to calibrate, all checks passed")
+        print(
+            f"{card.source}: {card.evaluation_rows} rows to evaluate, {card.calibration_rows} to calibrate, checks passed"
+        )
 
     return run_stage(work)
 

@@ -8,28 +8,27 @@ import shutil
 from pathlib import Path
 
 from tasks import config, paths
-from tasks.errors import ModelError, ResourceError
+from tasks.disk import fresh_folder, replace_folder, require_disk, size_bytes
+from tasks.errors import ModelError
 from tasks.models import source as sources
 from tasks.models.source import Source
 from tasks.stage import run_stage
-
-HEADROOM = 1.2  # a little more disk than the estimate
 
 
 def fetch(params: config.Fetch, out: Path) -> Source:
     """Write the model named by `params` into `out` (replaced only when complete) and say where it came from."""
     kind = sources.kind_of(params.model)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = fresh_folder(out)
     try:
         name, origin = _expand(kind, params, partial)
         record = Source(
-            name=name, source=params.model, origin=origin, sha256=sources.hash_files(sorted(partial.glob("*.safetensors")))
+            name=name,
+            source=params.model,
+            origin=origin,
+            sha256=sources.hash_files(sorted(partial.glob("*.safetensors"))),
         )
         record.write(partial / paths.SOURCE.name)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        replace_folder(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return record
@@ -44,7 +43,7 @@ def _expand(kind: sources.Kind, params: config.Fetch, out: Path) -> tuple[str, s
     if kind == "directory":
         folder = Path(params.model).expanduser().resolve()
         sources.check_directory(folder, params.allow_pickle)
-        require_disk(out, 2 * _size(folder))
+        require_disk(out, 2 * size_bytes(folder))
         causal_lm.expand_directory(folder, out, params.trust_remote_code)
         return folder.name, f"the Hugging Face directory {folder.name}"
     gguf = sources.sample_path() if kind == "sample" else Path(params.model).expanduser().resolve()
@@ -84,20 +83,6 @@ def _weight_type(gguf: Path) -> str:
 
     counted = tensor_bytes_of(gguf)
     return max(counted, key=lambda kind: counted[kind])
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def require_disk(near: Path, needed: int) -> None:
-    """Raise ResourceError unless the disk that holds `near` has `needed` bytes and some headroom."""
-    free = shutil.disk_usage(near.parent if not near.exists() else near).free
-    if free < needed * HEADROOM:
-        raise ResourceError(
-            f"needs about {needed * HEADROOM / 1e9:.1f} GB on the disk of {near.parent}, {free / 1e9:.1f} GB are free; "
-            "free some room (`dvc gc --workspace` drops old artifacts) and run again"
-        )
 
 
 def parser() -> argparse.ArgumentParser:

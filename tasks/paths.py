@@ -23,6 +23,10 @@ SELECTION = ASSESS / "selection.json"
 PLAN = ARTIFACTS / "plan"
 
 REFERENCE = ARTIFACTS / "reference"
+REFERENCE_LOGPROBS = REFERENCE / "logprobs.npy"  # float16, shape (predictions, vocabulary)
+REFERENCE_TOKENS = REFERENCE / "tokens.npz"
+REFERENCE_PROBE = REFERENCE / "probe.npy"  # float16, shape (probe tokens - 1, vocabulary)
+REFERENCE_ANSWER = REFERENCE / "answer.txt"  # greedy answer to the probe's question
 VARIANTS = ARTIFACTS / "variants"
 EVALUATE = ARTIFACTS / "evaluate"
 BENCHMARK = ARTIFACTS / "benchmark"
@@ -33,6 +37,7 @@ PACKAGE = ARTIFACTS / "package"
 PACKAGE_RECORD = ARTIFACTS / "package.json"
 REPORT = ARTIFACTS / "report"
 TRACKED = ARTIFACTS / "tracked.json"
+LOGS = ARTIFACTS / "logs"  # what child processes printed; not tracked by DVC
 
 
 def plan(variant: str) -> Path:
@@ -41,15 +46,25 @@ def plan(variant: str) -> Path:
 
 
 def artifact(variant: str) -> Path:
-    """Folder of one variant: `artifact.json` (Artifact) and `model/` with the files as the runtime loads them."""
+    """Folder of one variant: the record and the files as the runtime loads them."""
     return VARIANTS / variant
 
 
-def evaluation(variant: str) -> Path:
-    """Folder of one evaluation: `evaluation.json` (Evaluation) and `tokens.npz` (per-token arrays)."""
-    return EVALUATE / variant
+def artifact_record(variant: str) -> Path:
+    """Artifact of one variant."""
+    return artifact(variant) / "artifact.json"
 
 
-def benchmark(variant: str) -> Path:
-    """Folder of one benchmark: `benchmark.json` (Benchmark)."""
-    return BENCHMARK / variant
+def artifact_files(variant: str) -> Path:
+    """Folder the runtime loads."""
+    return artifact(variant) / "model"
+
+
+def evaluation_record(variant: str) -> Path:
+    """Evaluation of one variant; per-token arrays lie beside it."""
+    return EVALUATE / variant / "evaluation.json"
+
+
+def benchmark_record(variant: str) -> Path:
+    """Benchmark of one variant."""
+    return BENCHMARK / variant / "benchmark.json"

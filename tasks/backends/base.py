@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,3 +109,28 @@ def versions_of(*packages: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def link_files(source: Path, out: Path) -> None:
+    """Hard-link every file of `source` into `out`, copying where the file system cannot link."""
+    out.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if not file.is_file():
+            continue
+        try:
+            os.link(file, out / file.name)
+        except OSError:
+            shutil.copy2(file, out / file.name)
+
+
+def safetensors_bytes(folder: Path) -> dict[str, int]:
+    """Bytes per tensor type over the *.safetensors of a folder, from their headers."""
+    counted: dict[str, int] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                counted[entry["dtype"]] = counted.get(entry["dtype"], 0) + end - begin
+    return counted

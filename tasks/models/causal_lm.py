@@ -57,10 +57,20 @@ def tokenizer_from_gguf(gguf: Path, out: Path) -> None:
     rebuilt = json.loads(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).backend_tokenizer.to_str())
     rebuilt["added_tokens"] = [t for t in rebuilt["added_tokens"] if t["id"] < len(tokens)]
     if not metadata("tokenizer.ggml.add_bos_token", False):
-        rebuilt["post_processor"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+        rebuilt["post_processor"] = {
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": False,
+            "use_regex": True,
+        }
     special = {
         name: tokens[metadata(f"tokenizer.ggml.{key}_token_id")]
-        for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding"))
+        for name, key in (
+            ("bos_token", "bos"),
+            ("eos_token", "eos"),
+            ("unk_token", "unknown"),
+            ("pad_token", "padding"),
+        )
         if metadata(f"tokenizer.ggml.{key}_token_id") is not None
     }
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(rebuilt)), **special)

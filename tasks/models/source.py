@@ -37,11 +37,14 @@ def kind_of(model: str) -> Kind:
     if path.is_file() and path.suffix == ".gguf":
         return "gguf"
     if path.is_file():
-        raise ModelError(f"{model} is a {path.suffix or 'nameless'} file; give a .gguf file or a Hugging Face directory")
+        raise ModelError(
+            f"{model} is a {path.suffix or 'nameless'} file; give a .gguf file or a Hugging Face directory"
+        )
     looks_local = model.startswith((".", "/", "~")) or path.suffix == ".gguf" or model.count("/") != 1
     if looks_local:
         raise ModelError(
-            f"model {model!r} is not there; allowed: 'sample', a Hugging Face directory, a .gguf file, or a hub id OWNER/NAME"
+            f"model {model!r} is not there; allowed: 'sample', a Hugging Face directory, a .gguf file, "
+            "or a hub id OWNER/NAME"
         )
     return "hub"
 

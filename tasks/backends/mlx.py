@@ -1,0 +1,134 @@
+"""MLX: Apple's framework. On Linux its CPU build checks correctness; speed is a matter for a Mac."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.backends.base import Logits, OnToken, Work, installed, safetensors_bytes, versions_of
+from tasks.errors import UnsupportedError
+from tasks.records import Hardware, ModelProfile, Recipe, Support
+
+BITS = {"int8": 8, "int4": 4}
+
+
+def probe(hardware: Hardware, model: ModelProfile) -> Support:
+    """Say whether MLX can be used here."""
+    return installed("mlx", "mlx") if installed("mlx_lm", "mlx-lm").ok else installed("mlx_lm", "mlx-lm")
+
+
+def convert(work: Work, recipe: Recipe, out: Path) -> None:
+    """Write an mlx-lm folder: fp16, or group-quantized to 8 or 4 bits (affine, one scale and bias a group)."""
+    from mlx_lm import convert as mlx_convert
+
+    source = _with_rope_theta(work.model, out.with_name(f"{out.name}.source"))
+    out.rmdir()  # mlx-lm wants to make the folder itself
+    options: dict[str, Any] = {"dtype": "float16"}
+    if recipe.precision in BITS:
+        options |= {"quantize": True, "q_bits": BITS[recipe.precision], "q_group_size": recipe.group_size or 64}
+    elif recipe.precision != "fp16":
+        raise UnsupportedError(f"MLX variants are fp16, int8 or int4, not {recipe.precision}")
+    try:
+        mlx_convert(hf_path=str(source), mlx_path=str(out), **options)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise UnsupportedError(f"mlx-lm refused this model: {error}") from error
+    finally:
+        for file in source.iterdir():
+            file.unlink()
+        source.rmdir()
+
+
+def _with_rope_theta(model: Path, out: Path) -> Path:
+    """Link the checkpoint with `rope_theta` at the top of its configuration.
+
+    mlx-lm 0.31 ignores the `rope_parameters` that transformers 5 writes and silently takes theta 10000.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for file in model.iterdir():
+        if file.name != "config.json":
+            (out / file.name).symlink_to(file.resolve())
+    settings = json.loads((model / "config.json").read_text())
+    rope = settings.get("rope_parameters") or {}
+    if "rope_theta" in rope:
+        settings.setdefault("rope_theta", rope["rope_theta"])
+    (out / "config.json").write_text(json.dumps(settings))
+    return out
+
+
+def tensor_bytes(artifact: Path) -> dict[str, int]:
+    """Bytes of weights per type; packed quantized weights are stored as U32."""
+    return safetensors_bytes(artifact)
+
+
+def import_runtime() -> None:
+    """Import MLX and mlx-lm's loader."""
+    import mlx.core  # noqa: F401
+    import mlx_lm.utils  # noqa: F401
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what made and runs the artifact."""
+    return versions_of("mlx", "mlx-lm")
+
+
+def load(artifact: Path, threads: int, purpose: str) -> MlxSession:
+    """Load the folder on MLX's default device."""
+    return MlxSession(artifact, threads)
+
+
+class MlxSession:
+    """An mlx-lm model with its prompt cache."""
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        """Load the weights."""
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        import mlx.core as mx
+        from mlx_lm.utils import load_model
+
+        self._mx = mx
+        self._model, self._config = load_model(artifact)
+        self._threads = threads
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Logits of every position, shape (len(ids), vocabulary)."""
+        logits = self._model(self._mx.array([list(ids)]))[0].astype(self._mx.float32)
+        self._mx.eval(logits)
+        return np.array(logits, dtype=np.float32)
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt and take its next token."""
+        self.generate(ids, 1)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Greedy continuation of `new_tokens` tokens."""
+        from mlx_lm.models.cache import make_prompt_cache
+
+        cache = make_prompt_cache(self._model)
+        made: list[int] = []
+        batch = list(ids)
+        for _ in range(new_tokens):
+            logits = self._model(self._mx.array([batch]), cache=cache)[0, -1]
+            batch = [int(np.array(self._mx.argmax(logits)))]
+            made += batch
+            if on_token:
+                on_token(made[-1])
+        return made
+
+    def runtime(self) -> dict[str, str]:
+        """Execution properties: device and types."""
+        return {
+            "execution": "float16 activations"
+            + (f", quantized {self._config['quantization']}" if "quantization" in self._config else ""),
+            "kv_cache": "float16",
+            "device": str(self._mx.default_device()),
+            "threads": "MLX's own",
+        }
+
+    def close(self) -> None:
+        """Drop the model."""
+        del self._model

@@ -1,0 +1,301 @@
+"""ONNX Runtime: models built and quantized through Olive, run by onnxruntime-genai."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.backends.base import Logits, OnToken, Work, installed, versions_of
+from tasks.errors import UnsupportedError
+from tasks.records import Hardware, ModelProfile, Recipe, Support
+
+FILE = "model.onnx"
+PACKAGES = ("onnxruntime", "onnxruntime-genai", "olive-ai", "onnx")
+ACCURACY_LEVEL = 4  # activations in int8 inside MatMulNBits: the fast kernels
+EMBEDDING = "/model/embed_tokens/Gather"
+EMBEDDING_BITS = 8
+
+
+def probe(hardware: Hardware, model: ModelProfile) -> Support:
+    """Say whether Olive and ONNX Runtime can be used here."""
+    found = [
+        installed(module, package)
+        for module, package in (("onnxruntime_genai", "onnxruntime-genai"), ("olive", "olive-ai"))
+    ]
+    return next((support for support in found if not support.ok), found[0])
+
+
+def convert(work: Work, recipe: Recipe, out: Path) -> None:
+    """Write an onnxruntime-genai folder: fp32, int8 (block-wise), or int4 by GPTQ with an 8-bit embedding."""
+    scratch = out.with_name(f"{out.name}.olive")
+    try:
+        if recipe.precision == "fp32":
+            _olive(_model(work), {"build": {"type": "ModelBuilder", "precision": "fp32"}}, scratch / "built")
+            _take(scratch / "built", out)
+        elif recipe.precision == "int8":
+            _int8(work, recipe, scratch, out)
+        elif recipe.precision == "int4":
+            _int4(work, recipe, scratch, out)
+        else:
+            raise UnsupportedError(f"ONNX Runtime variants are fp32, int8 or int4, not {recipe.precision}")
+        _take_tokenizer(work.model, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _int8(work: Work, recipe: Recipe, scratch: Path, out: Path) -> None:
+    base = work.intermediate
+    if base is None:
+        base = scratch / "built"
+        _olive(_model(work), {"build": {"type": "ModelBuilder", "precision": "fp32"}}, base)
+    _olive(
+        {"type": "ONNXModel", "model_path": str(base), "onnx_file_name": FILE},
+        {"quantize": _blockwise(8, recipe.group_size or 32, recipe.symmetric)},
+        scratch / "quantized",
+    )
+    _take(base, out, weights=False)
+    _take(scratch / "quantized", out)
+
+
+def _int4(work: Work, recipe: Recipe, scratch: Path, out: Path) -> None:
+    if recipe.method != "gptq":
+        raise UnsupportedError(f"ONNX Runtime int4 is made by method 'gptq', not {recipe.method!r}")
+    texts = scratch / "calibration.json"
+    texts.parent.mkdir(parents=True, exist_ok=True)
+    texts.write_text(json.dumps(list(work.calibration)))
+    gptq = {
+        "type": "Gptq",
+        "bits": 4,
+        "group_size": recipe.group_size or 32,
+        "sym": recipe.symmetric,
+        "data_config": _calibration(work.model, texts),
+    }
+    build = {"type": "ModelBuilder", "precision": "int4", "int4_accuracy_level": ACCURACY_LEVEL}
+    _olive(_model(work), {"quantize": gptq, "build": build}, scratch / "built")
+    _take(scratch / "built", out)
+
+
+def _model(work: Work) -> dict[str, Any]:
+    return {"type": "HfModel", "model_path": str(work.model)}
+
+
+def _blockwise(bits: int, block: int, symmetric: bool, nodes: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "type": "OnnxBlockWiseRtnQuantization",
+        "bits": bits,
+        "block_size": block,
+        "axis": 1,
+        "is_symmetric": symmetric,
+        "accuracy_level": ACCURACY_LEVEL,
+        "nodes_to_include": list(nodes),
+        "save_as_external_data": True,
+    }
+
+
+def _calibration(model: Path, texts: Path) -> dict[str, Any]:
+    return {
+        "name": "calibration",
+        "user_script": str(Path(__file__).with_name("olive_data.py")),
+        "load_dataset_config": {"type": "edgewright_texts", "params": {"model": str(model), "path": str(texts)}},
+        "pre_process_data_config": {"type": "skip_pre_process"},
+        "post_process_data_config": {"type": "skip_post_process"},
+        "dataloader_config": {"type": "default_dataloader", "params": {"batch_size": 1}},
+    }
+
+
+def _olive(model: dict[str, Any], passes: dict[str, Any], out: Path) -> None:
+    """Run Olive's passes; Olive returns normally when a pass failed, so the files are what counts."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from olive import run
+
+    cpu = {"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}
+    run(
+        {
+            "input_model": model,
+            "systems": {"local": {"type": "LocalSystem", "accelerators": [cpu]}},
+            "passes": passes,
+            "target": "local",
+            "output_dir": str(out),
+            "cache_dir": str(out.with_name(f"{out.name}.cache")),
+            "log_severity_level": 1,
+        }
+    )
+    if not (out / FILE).is_file():
+        raise UnsupportedError(
+            f"Olive made no model with passes {', '.join(p['type'] for p in passes.values())}; its log says why"
+        )
+
+
+def _take(source: Path, out: Path, weights: bool = True) -> None:
+    """Link what onnxruntime-genai loads, without Olive's run records."""
+    kept = out.with_name(f"{out.name}.take")
+    kept.mkdir(parents=True)
+    for file in source.iterdir():
+        is_weights = file.name.startswith("model.onnx")
+        if file.name == "genai_config.json" or (is_weights and weights):
+            file.rename(kept / file.name) if weights else shutil.copy2(file, kept / file.name)
+    for file in kept.iterdir():
+        file.replace(out / file.name)
+    kept.rmdir()
+
+
+def _take_tokenizer(model: Path, out: Path) -> None:
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "config.json",
+    ):
+        if (model / name).is_file():
+            shutil.copy2(model / name, out / name)
+
+
+def tensor_bytes(artifact: Path) -> dict[str, int]:
+    """Bytes of initializers per type; block-quantized weights are told by `bits` of the operator that reads them."""
+    import onnx
+
+    model = onnx.load(artifact / FILE, load_external_data=False)
+    packed = {
+        name: f"int{attribute.i}"
+        for node in model.graph.node
+        if node.op_type in ("MatMulNBits", "GatherBlockQuantized")
+        for attribute in node.attribute
+        if attribute.name == "bits"
+        for name in node.input[:2]
+    }
+    counted: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        native = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+        kind = packed.get(tensor.name, native) if native in ("uint8", "int8", "uint4", "int4") else native
+        counted[kind] = counted.get(kind, 0) + _bytes(tensor)
+    return counted
+
+
+def _bytes(tensor: Any) -> int:
+    length = next((int(entry.value) for entry in tensor.external_data if entry.key == "length"), None)
+    return length if length is not None else tensor.ByteSize()
+
+
+def import_runtime() -> None:
+    """Import onnxruntime-genai."""
+    import onnxruntime_genai  # noqa: F401
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what made and runs the artifact."""
+    return versions_of(*PACKAGES)
+
+
+def load(artifact: Path, threads: int, purpose: str) -> ScoringSession | GenAiSession:
+    """Open the folder: genai as served, or plain ONNX Runtime for the logits of every position."""
+    return ScoringSession(artifact, threads) if purpose == "score" else GenAiSession(artifact, threads)
+
+
+class ScoringSession:
+    """model.onnx in ONNX Runtime with an empty cache."""
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        """Create the inference session."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(str(artifact / FILE), options, providers=["CPUExecutionProvider"])
+        self._threads = threads
+        self._past = {
+            port.name: np.zeros(
+                [1 if i == 0 else (0 if i == 2 else size) for i, size in enumerate(port.shape)], dtype=_dtype(port.type)
+            )
+            for port in self._session.get_inputs()
+            if port.name.startswith("past_key_values")
+        }
+        self._names = {port.name for port in self._session.get_inputs()}
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Logits of every position, shape (len(ids), vocabulary)."""
+        tokens = np.array([ids], dtype=np.int64)
+        feeds = {
+            "input_ids": tokens,
+            "attention_mask": np.ones_like(tokens),
+            "position_ids": np.arange(len(ids), dtype=np.int64)[None],
+        }
+        feeds = {name: value for name, value in feeds.items() if name in self._names} | self._past
+        return np.asarray(self._session.run(["logits"], feeds)[0][0], dtype=np.float32)
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt."""
+        self.score(ids)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Generation is genai's; load the artifact to "generate"."""
+        raise UnsupportedError("this session was loaded to score; load the artifact for 'generate'")
+
+    def runtime(self) -> dict[str, str]:
+        """Provider and threads."""
+        return {"provider": ",".join(self._session.get_providers()), "threads": str(self._threads)}
+
+    def close(self) -> None:
+        """Free the session."""
+        del self._session
+
+
+def _dtype(name: str) -> Any:
+    return {"tensor(float)": np.float32, "tensor(float16)": np.float16}[name]
+
+
+class GenAiSession:
+    """onnxruntime-genai, as users run it."""
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        """Load the folder; genai's own default is one thread."""
+        import onnxruntime_genai as og
+
+        self._og = og
+        self._config = json.loads((artifact / "genai_config.json").read_text())
+        config = og.Config(str(artifact))
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
+        self._model = og.Model(config)
+        self._threads = threads
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Scores come from a session loaded for "score"."""
+        raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt and take its next token."""
+        self.generate(ids, 1)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Greedy continuation of `new_tokens` tokens."""
+        params = self._og.GeneratorParams(self._model)
+        total = len(ids) + new_tokens
+        params.set_search_options(max_length=total, min_length=total, do_sample=False)
+        generator = self._og.Generator(self._model, params)
+        generator.append_tokens(np.array(ids, dtype=np.int32))
+        made: list[int] = []
+        for _ in range(new_tokens):
+            generator.generate_next_token()
+            made.append(int(generator.get_next_tokens()[0]))
+            if on_token:
+                on_token(made[-1])
+        return made
+
+    def runtime(self) -> dict[str, str]:
+        """Execution properties as configured; MatMulNBits computes with int8 activations at accuracy level 4."""
+        return {
+            "execution": f"float32, int8 inside MatMulNBits (accuracy level {ACCURACY_LEVEL}) where quantized",
+            "kv_cache": "float32",
+            "provider": "CPUExecutionProvider",
+            "threads": str(self._threads),
+        }
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._model

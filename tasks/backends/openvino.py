@@ -1,0 +1,221 @@
+"""OpenVINO: export by optimum-intel, weight compression by NNCF, run by OpenVINO (GenAI)."""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.backends.base import Logits, OnToken, Work, installed, versions_of
+from tasks.errors import UnsupportedError
+from tasks.records import Hardware, ModelProfile, Recipe, Support
+
+FILE = "openvino_model.xml"
+PACKAGES = ("openvino", "openvino-genai", "nncf", "optimum-intel")
+SAMPLES = 32
+BITS_OF = {"u4": 4, "i4": 4, "nf4": 4, "u8": 8, "i8": 8, "f16": 16, "bf16": 16, "f32": 32, "i64": 64, "i32": 32}
+
+
+def probe(hardware: Hardware, model: ModelProfile) -> Support:
+    """Say whether OpenVINO can be used here."""
+    found = [installed(module, package) for module, package in (("openvino_genai", "openvino-genai"), ("nncf", "nncf"))]
+    return next((support for support in found if not support.ok), found[0])
+
+
+def convert(work: Work, recipe: Recipe, out: Path) -> None:
+    """Write OpenVINO IR with its tokenizer: fp32, int8 (per channel), or int4 with AWQ and scale estimation."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from optimum.intel import OVModelForCausalLM
+
+    try:
+        model = OVModelForCausalLM.from_pretrained(
+            work.model, export=True, compile=False, load_in_8bit=False, quantization_config=_compression(work, recipe)
+        )
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise UnsupportedError(f"optimum-intel cannot export this model: {error}") from error
+    model.save_pretrained(out)
+    _save_tokenizer(work.model, out)
+
+
+def _compression(work: Work, recipe: Recipe) -> Any:
+    from optimum.intel import OVWeightQuantizationConfig
+
+    if recipe.precision == "fp32":
+        return None
+    if recipe.precision == "int8":
+        return OVWeightQuantizationConfig(bits=8, sym=recipe.symmetric)
+    if recipe.precision != "int4":
+        raise UnsupportedError(f"OpenVINO variants are fp32, int8 or int4, not {recipe.precision}")
+    options: dict[str, Any] = {
+        "bits": 4, "sym": recipe.symmetric, "group_size": recipe.group_size or 64, "ratio": recipe.ratio,
+    }  # fmt: skip
+    if recipe.method == "awq":
+        texts = list(work.calibration)[:SAMPLES]
+        options |= {
+            "quant_method": "awq", "scale_estimation": True, "dataset": texts, "num_samples": len(texts),
+            "tokenizer": str(work.model),
+        }  # fmt: skip
+    return OVWeightQuantizationConfig(**options)
+
+
+def _save_tokenizer(model: Path, out: Path) -> None:
+    import openvino as ov
+    from openvino_tokenizers import convert_tokenizer
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.save_pretrained(out)
+    encode, decode = convert_tokenizer(tokenizer, with_detokenizer=True)
+    ov.save_model(encode, out / "openvino_tokenizer.xml")
+    ov.save_model(decode, out / "openvino_detokenizer.xml")
+
+
+def tensor_bytes(artifact: Path) -> dict[str, int]:
+    """Bytes of constants per element type in the IR."""
+    counted: dict[str, int] = {}
+    for layer in ElementTree.parse(artifact / FILE).getroot().iter("layer"):  # noqa: S314 - a file of our own making
+        data = layer.find("data")
+        if layer.get("type") == "Const" and data is not None:
+            kind = str(data.get("element_type"))
+            counted[kind] = counted.get(kind, 0) + int(data.get("size", "0"))
+    return counted
+
+
+def import_runtime() -> None:
+    """Import OpenVINO GenAI."""
+    import openvino_genai  # noqa: F401
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what made and runs the artifact."""
+    return versions_of(*PACKAGES)
+
+
+def load(artifact: Path, threads: int, purpose: str) -> ScoringSession | GenAiSession:
+    """Open the IR: GenAI's pipeline as served, or the same compiled model with the logits of every position."""
+    return ScoringSession(artifact, threads) if purpose == "score" else GenAiSession(artifact, threads)
+
+
+def _properties(compiled: Any, threads: int) -> dict[str, str]:
+    read = {"execution": "INFERENCE_PRECISION_HINT", "kv_cache": "KV_CACHE_PRECISION", "mode": "EXECUTION_MODE_HINT"}
+    found = {name: _plain(compiled.get_property(key)) for name, key in read.items()}
+    return found | {"threads": _plain(compiled.get_property("INFERENCE_NUM_THREADS"))}
+
+
+def _plain(value: Any) -> str:
+    return getattr(value, "get_type_name", lambda: str(value))().replace("ExecutionMode.", "").strip("<>Type: '")
+
+
+def _compile(artifact: Path, threads: int) -> Any:
+    import openvino as ov
+
+    return ov.Core().compile_model(str(artifact / FILE), "CPU", {"INFERENCE_NUM_THREADS": threads})
+
+
+class ScoringSession:
+    """The compiled stateful model, run for teacher-forced logits."""
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        """Compile for the CPU."""
+        self._compiled = _compile(artifact, threads)
+        self._request = self._compiled.create_infer_request()
+        self._names = {name for port in self._compiled.inputs for name in port.get_names()}
+        self._threads = threads
+
+    def _run(self, ids: Sequence[int], past: int) -> Logits:
+        total = past + len(ids)
+        feeds = {
+            "input_ids": np.array([ids], dtype=np.int64),
+            "attention_mask": np.ones((1, total), dtype=np.int64),
+            "position_ids": np.arange(past, total, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+        self._request.infer({name: value for name, value in feeds.items() if name in self._names})
+        logits: Logits = np.array(self._request.get_tensor("logits").data[0], dtype=np.float32)
+        return logits
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Logits of every position, shape (len(ids), vocabulary)."""
+        self._request.reset_state()
+        return self._run(ids, 0)
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt."""
+        self.score(ids)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Greedy continuation of `new_tokens` tokens."""
+        self._request.reset_state()
+        made: list[int] = []
+        batch, past = list(ids), 0
+        for _ in range(new_tokens):
+            token = int(np.argmax(self._run(batch, past)[-1]))
+            past += len(batch)
+            batch = [token]
+            made.append(token)
+            if on_token:
+                on_token(token)
+        return made
+
+    def runtime(self) -> dict[str, str]:
+        """Properties of the compiled model."""
+        return _properties(self._compiled, self._threads)
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._request, self._compiled
+
+
+class GenAiSession:
+    """OpenVINO GenAI's pipeline, as users run it."""
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        """Load the pipeline for the CPU."""
+        import openvino_genai
+
+        self._genai = openvino_genai
+        self._artifact, self._threads = artifact, threads
+        self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads)
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """GenAI returns tokens only; a session loaded for "score" gives logits."""
+        raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt and take its next token."""
+        self.generate(ids, 1)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Greedy continuation of `new_tokens` tokens."""
+        import openvino as ov
+
+        config = self._genai.GenerationConfig(
+            max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, ignore_eos=True
+        )
+        prompt = ov.Tensor(np.array([ids], dtype=np.int64))
+        result = self._pipeline.generate(prompt, config, _streamer(self._genai, on_token) if on_token else None)
+        return list(result.tokens[0])
+
+    def runtime(self) -> dict[str, str]:
+        """Properties of the same model compiled with the same settings; GenAI does not show its own."""
+        return _properties(_compile(self._artifact, self._threads), self._threads)
+
+    def close(self) -> None:
+        """Free the pipeline."""
+        del self._pipeline
+
+
+def _streamer(genai: Any, on_token: OnToken) -> Any:
+    class Streamer(genai.StreamerBase):  # type: ignore[misc]
+        def write(self, token: int | list[int]) -> Any:
+            for one in [token] if isinstance(token, int) else token:
+                on_token(one)
+            return genai.StreamingStatus.RUNNING
+
+        def end(self) -> None: ...
+
+    return Streamer()

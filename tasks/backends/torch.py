@@ -1,0 +1,110 @@
+"""PyTorch: the fp32 reference, and bf16 as a fair rival. The checkpoint is used as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.backends.base import Logits, OnToken, Work, installed, link_files, safetensors_bytes, versions_of
+from tasks.errors import UnsupportedError
+from tasks.records import Hardware, ModelProfile, Recipe, Support
+
+
+def probe(hardware: Hardware, model: ModelProfile) -> Support:
+    """Say whether PyTorch can be used here."""
+    return installed("torch", "torch")
+
+
+def convert(work: Work, recipe: Recipe, out: Path) -> None:
+    """Write the checkpoint in fp32 (linked, not copied) or bf16."""
+    if recipe.precision == "fp32":
+        link_files(work.model, out)
+        return
+    if recipe.precision != "bf16":
+        raise UnsupportedError(f"PyTorch variants are fp32 or bf16, not {recipe.precision}")
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.bfloat16)
+    model.save_pretrained(out)
+
+
+def tensor_bytes(artifact: Path) -> dict[str, int]:
+    """Bytes of weights per type in the checkpoint."""
+    return safetensors_bytes(artifact)
+
+
+def import_runtime() -> None:
+    """Import PyTorch and the model classes."""
+    import torch  # noqa: F401
+    from transformers import AutoModelForCausalLM  # noqa: F401
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what made and runs the artifact."""
+    return versions_of("torch", "transformers")
+
+
+def load(artifact: Path, threads: int, purpose: str) -> TorchSession:
+    """Load the checkpoint in the precision it is stored in."""
+    return TorchSession(artifact, threads)
+
+
+class TorchSession:
+    """A transformers model on the CPU."""
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        """Load the checkpoint."""
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(threads)
+        self._torch = torch
+        self._threads = threads
+        self._model = AutoModelForCausalLM.from_pretrained(artifact, dtype="auto").eval()
+
+    def _ids(self, ids: Sequence[int]) -> Any:
+        return self._torch.tensor([list(ids)], dtype=self._torch.long)
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Logits of every position, shape (len(ids), vocabulary)."""
+        with self._torch.inference_mode():
+            logits: Logits = self._model(self._ids(ids), use_cache=False).logits[0].float().numpy()
+        return logits
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt and take its next token."""
+        self.generate(ids, 1)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Greedy continuation of `new_tokens` tokens."""
+        made: list[int] = []
+        batch, past = self._ids(ids), None
+        with self._torch.inference_mode():
+            for _ in range(new_tokens):
+                result = self._model(batch, past_key_values=past, use_cache=True, logits_to_keep=1)
+                past = result.past_key_values
+                made.append(int(np.argmax(result.logits[0, -1].float().numpy())))
+                batch = self._ids(made[-1:])
+                if on_token:
+                    on_token(made[-1])
+        return made
+
+    def runtime(self) -> dict[str, str]:
+        """Execution properties: weight and cache type, attention implementation, threads."""
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        return {
+            "execution": dtype,
+            "kv_cache": dtype,
+            "attention": str(self._model.config._attn_implementation),
+            "threads": str(self._torch.get_num_threads()),
+        }
+
+    def close(self) -> None:
+        """Drop the model."""
+        del self._model

@@ -1,0 +1,166 @@
+"""Benchmark: speed and memory of one variant in fresh processes, with the device to itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tasks import config, paths
+from tasks.disk import fresh_folder, replace_folder
+from tasks.errors import ChildError
+from tasks.hardware.conditions import conditions
+from tasks.measure.child import Child, run_child
+from tasks.measure.timing import quantity
+from tasks.models.text_data import Prompts
+from tasks.records import Artifact, Benchmark, PlanEntry
+from tasks.stage import run_stage
+
+DEVICE_LOCK = Path(tempfile.gettempdir()) / "edgewright-measure.lock"
+PHASES = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
+
+
+def benchmark(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Benchmark:
+    """Write the folder `out`: timings and memory, or the reason why there are none."""
+    partial = fresh_folder(out)
+    started = time.monotonic()
+    with device_to_itself():
+        found = _without(entry, artifact) or _attempt(entry, artifact, params)
+    found = found.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
+    found.write(partial / paths.benchmark_record(entry.variant).name)
+    replace_folder(partial, out)
+    return found
+
+
+@contextmanager
+def device_to_itself() -> Iterator[None]:
+    """Hold the machine-wide lock on measuring; two benchmarks at once would measure each other."""
+    lock = FileLock(DEVICE_LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(
+            f"  another measurement runs on this machine ({DEVICE_LOCK}); waiting for it", file=sys.stderr, flush=True
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def command(variant: str) -> str:
+    """The line that repeats one benchmark alone."""
+    return f"dvc repro --single-item --force benchmark@{variant}"
+
+
+def _without(entry: PlanEntry, artifact: Artifact) -> Benchmark | None:
+    if entry.action == "run" and artifact.status == "ok":
+        return None
+    reason = entry.reason if entry.action != "run" else artifact.reason
+    return Benchmark(
+        variant=entry.variant,
+        status="skipped" if entry.action != "run" else artifact.status,
+        reason=reason,
+        command=command(entry.variant),
+        speed=entry.speed_on_device,
+    )
+
+
+def _attempt(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Benchmark:
+    common: dict[str, Any] = {
+        "variant": entry.variant,
+        "command": command(entry.variant),
+        "speed": entry.speed_on_device,
+        "artifact_mb": artifact.size_mb,
+    }
+    if not entry.speed_on_device.ok:
+        return Benchmark(status="ok", reason="size only: speed and memory are the target device's to tell", **common)
+    settings, prompts, threads = params.benchmark, Prompts.read(paths.PROMPTS), config.threads(params)
+    request = {
+        "backend": entry.recipe.backend,
+        "artifact": str(paths.artifact_files(entry.variant)),
+        "threads": threads,
+        "repeats": settings.repeats,
+        "decode_repeats": settings.decode_repeats,
+        "new_tokens": settings.new_tokens,
+        "long": prompts.long,
+    }
+    before = conditions()
+    try:
+        rounds = [
+            _child(
+                "measure_time",
+                {**request, "short": _rotated(prompts.short, i), "long": _rotated(prompts.long, i)},
+                entry,
+                params,
+            )
+            for i in range(settings.rounds)
+        ]
+        memory = _child("measure_memory", request, entry, params)
+    except ChildError as error:
+        return Benchmark(status="failed", reason=f"{error.kind}: {error}", **common)
+    return Benchmark(
+        status="ok",
+        reason=f"{settings.rounds} fresh processes for time, one for memory",
+        threads=threads,
+        prompt_tokens_short=len(prompts.short[0]),
+        prompt_tokens_long=len(prompts.long[0]),
+        new_tokens=settings.new_tokens,
+        runtime=rounds[0]["runtime"],
+        before=before,
+        after=conditions(),
+        **{phase: quantity([sample for one in rounds for sample in one[phase]]) for phase in PHASES},
+        **memory,
+        **common,
+    )
+
+
+def _rotated(prompts: tuple[tuple[int, ...], ...], by: int) -> list[tuple[int, ...]]:
+    """Other prompts for another round."""
+    shift = by * len(prompts) // 2
+    return [*prompts[shift:], *prompts[:shift]]
+
+
+def _child(work: str, request: dict[str, Any], entry: PlanEntry, params: config.Params) -> dict[str, Any]:
+    log = paths.LOGS / f"benchmark-{entry.variant}-{work}.log"
+    label = f"benchmark {entry.variant} ({work.removeprefix('measure_')})"
+    return run_child(
+        Child(f"tasks.measure.timing:{work}", request, params.benchmark.limits, log, label, request["threads"])
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of the stage."""
+    made = argparse.ArgumentParser(prog="python -m tasks.benchmark", description=__doc__)
+    made.add_argument("--variant", required=True, help="a name under `variants` in params.yaml")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    variant = parser().parse_args(argv).variant
+
+    def work() -> None:
+        params = config.load()
+        config.known_variant(params, variant)
+        artifact = Artifact.read(paths.artifact_record(variant))
+        found = benchmark(PlanEntry.read(paths.plan(variant)), artifact, params, paths.BENCHMARK / variant)
+        figures = found.reason
+        if found.decode_tokens_per_s and found.prefill_tokens_per_s:
+            speeds = found.prefill_tokens_per_s.p50, found.decode_tokens_per_s.p50
+            figures = "prefill {:.0f}, decode {:.1f} tok/s, ".format(*speeds) + f"peak {found.peak_rss_mb:.0f} MB"
+        print(f"benchmark {variant}: {found.status} in {found.seconds} s - {figures}")
+
+    return run_stage(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,126 @@
+"""Evaluate: score one variant's very artifact on the shared token ids against the reference."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks import config, paths
+from tasks.disk import fresh_folder, replace_folder
+from tasks.errors import ChildError
+from tasks.measure.child import Child, run_child
+from tasks.records import Artifact, Evaluation, PlanEntry
+from tasks.stage import run_stage
+
+
+def evaluate(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Evaluation:
+    """Write the folder `out`: figures and per-token arrays, or the reason why there are none."""
+    partial = fresh_folder(out)
+    started = time.monotonic()
+    evaluation = _without(entry, artifact, params) or _attempt(entry, params, partial)
+    evaluation = evaluation.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
+    evaluation.write(partial / paths.evaluation_record(entry.variant).name)
+    replace_folder(partial, out)
+    return evaluation
+
+
+def command(variant: str) -> str:
+    """The line that repeats one evaluation alone."""
+    return f"dvc repro --single-item --force evaluate@{variant}"
+
+
+def _without(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Evaluation | None:
+    if entry.action == "run" and artifact.status == "ok":
+        return None
+    reason = entry.reason if entry.action != "run" else artifact.reason
+    status = "skipped" if entry.action != "run" else artifact.status
+    return Evaluation(
+        variant=entry.variant, status=status, reason=reason, command=command(entry.variant), reference=params.reference
+    )
+
+
+def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluation:
+    from tasks.measure.quality import Tokens, summarise
+
+    rows = 0 if entry.speed_on_device.ok or entry.recipe.backend != "mlx" else params.evaluate.slow_rows
+    threads = config.threads(params)
+    request = {
+        "backend": entry.recipe.backend,
+        "artifact": str(paths.artifact_files(entry.variant)),
+        "data": str(paths.DATA),
+        "reference": str(paths.REFERENCE),
+        "rows": rows,
+        "out": str(partial / paths.REFERENCE_TOKENS.name),
+        "threads": threads,
+    }
+    common = {"variant": entry.variant, "command": command(entry.variant), "reference": params.reference}
+    log = paths.LOGS / f"evaluate-{entry.variant}.log"
+    try:
+        label = f"evaluate {entry.variant}"
+        answer = run_child(Child("tasks.evaluate:score", request, params.evaluate.limits, log, label, threads))
+    except ChildError as error:
+        return Evaluation(status="failed", reason=f"{error.kind}: {error}", **common)
+    tokens = Tokens.load(partial / paths.REFERENCE_TOKENS.name)
+    quality = summarise(tokens, Tokens.load(paths.REFERENCE_TOKENS).first_rows(answer["rows"]))
+    return Evaluation(
+        status="ok",
+        reason=f"scored on the first {rows} rows: slow without its accelerator" if rows else "scored on all rows",
+        subset=bool(rows),
+        runtime=answer["runtime"],
+        **common,
+        **dataclasses.asdict(quality),
+    )
+
+
+def score(request: dict[str, Any]) -> dict[str, Any]:
+    """Score the rows and write per-token arrays (in the child)."""
+    import numpy as np
+
+    from tasks.backends.base import backend
+    from tasks.measure.quality import join, score_row
+    from tasks.models.text_data import EvaluationSet
+
+    rows = EvaluationSet.read(Path(request["data"]) / paths.EVALUATION_SET.name).rows
+    rows = rows[: request["rows"] or len(rows)]
+    reference = np.load(Path(request["reference"]) / paths.REFERENCE_LOGPROBS.name, mmap_mode="r")
+    session = backend(request["backend"]).load(Path(request["artifact"]), request["threads"], "score")
+    parts, start = [], 0
+    for row in rows:
+        ids = np.array(row.ids)
+        parts.append(score_row(session.score(row.ids), ids, reference[start : start + len(ids) - 1]))
+        start += len(ids) - 1
+    join(parts).save(Path(request["out"]))
+    return {"rows": len(rows), "runtime": session.runtime()}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of the stage."""
+    made = argparse.ArgumentParser(prog="python -m tasks.evaluate", description=__doc__)
+    made.add_argument("--variant", required=True, help="a name under `variants` in params.yaml")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    variant = parser().parse_args(argv).variant
+
+    def work() -> None:
+        params = config.load()
+        config.known_variant(params, variant)
+        artifact = Artifact.read(paths.artifact_record(variant))
+        found = evaluate(PlanEntry.read(paths.plan(variant)), artifact, params, paths.EVALUATE / variant)
+        figures = (
+            f"perplexity ratio {found.perplexity_ratio:.3f}, retention {found.retention:.1%}"
+            if found.retention
+            else found.reason
+        )
+        print(f"evaluate {variant}: {found.status} in {found.seconds} s - {figures}")
+
+    return run_stage(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

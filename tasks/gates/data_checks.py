@@ -1,0 +1,156 @@
+"""Check the prepared text before anything uses it: schema, empties, duplicates, lengths, overlap between splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import DataError
+from tasks.gates.suites import batch_definition, great_expectations
+from tasks.records import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("split", "text", "tokens", "text_sha256")
+SPLITS = ("evaluation", "calibration")
+MIN_TOKENS = 8  # shorter rows have too few predictions to say anything
+EXAMPLES = 3
+SHOWN_TEXT = 60
+SHARED = "splits_with_this_text"  # derived: in how many splits a row's text occurs
+
+
+class DataLine(Record):
+    """One expectation on the data: what was expected, what was seen, and rows that broke it."""
+
+    name: str
+    passed: bool
+    observed: str
+    examples: tuple[str, ...] = ()
+
+
+class DataCheck(Record):
+    """The suite's answer; `counts` holds the rows per split."""
+
+    passed: bool
+    lines: tuple[DataLine, ...]
+    counts: dict[str, int]
+
+
+def check_data(frame: pd.DataFrame, max_tokens: int, evaluation_rows: int, calibration_rows: int) -> DataCheck:
+    """Validate prepared rows: columns split ("evaluation" or "calibration"), text, tokens (int), text_sha256.
+
+    Row counts are minimums; token counts must lie between 8 and `max_tokens`. When a column is absent the rows are
+    not looked at.
+    """
+    rows = frame.reset_index(drop=True)
+    lines = _validate(rows, _schema())
+    if all(line.passed for line in lines):
+        rows[SHARED] = rows.groupby("text_sha256")["split"].transform("nunique")
+        least = dict(zip(SPLITS, (evaluation_rows, calibration_rows), strict=True))
+        lines += _validate(rows, _rows(max_tokens, least))
+    counts = {name: int((rows["split"] == name).sum()) if "split" in rows else 0 for name in SPLITS}
+    return DataCheck(passed=all(line.passed for line in lines), lines=lines, counts=counts)
+
+
+def require_clean(check: DataCheck) -> None:
+    """Do nothing when the data passed; else raise DataError listing what failed, with example rows."""
+    if check.passed:
+        return
+    told = [
+        f"- {line.name}: {line.observed}" + "".join(f"\n    {example}" for example in line.examples)
+        for line in check.lines
+        if not line.passed
+    ]
+    raise DataError(
+        "the evaluation and calibration data failed its checks:\n" + "\n".join(told) + "\n"
+        "mend the rows, point data.source (or data.calibration_source) at other text, or ask for fewer rows"
+    )
+
+
+def _schema() -> dict[str, Any]:
+    expect = great_expectations().expectations
+    return {f"column {name} exists": expect.ExpectColumnToExist(column=name) for name in COLUMNS}
+
+
+def _rows(max_tokens: int, least: Mapping[str, int]) -> dict[str, Any]:
+    """Line -> expectation, in the order of the report."""
+    expect = great_expectations().expectations
+    from great_expectations.expectations.row_conditions import Column
+
+    present = {f"{name} has no nulls": expect.ExpectColumnValuesToNotBeNull(column=name) for name in COLUMNS}
+    sizes = {
+        f"at least {rows} {name} rows": expect.ExpectTableRowCountToBeBetween(
+            min_value=rows, row_condition=Column("split") == name
+        )
+        for name, rows in least.items()
+    }
+    return {
+        **present,
+        f"split is {' or '.join(SPLITS)}": expect.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS)),
+        "text is a string": expect.ExpectColumnValuesToBeOfType(column="text", type_="str"),
+        "text is not empty": expect.ExpectColumnValuesToMatchRegex(column="text", regex=r"\S"),
+        "tokens is a whole number": expect.ExpectColumnValuesToBeInTypeList(
+            column="tokens", type_list=["int", "int32", "int64"]
+        ),
+        f"tokens between {MIN_TOKENS} and {max_tokens}": expect.ExpectColumnValuesToBeBetween(
+            column="tokens", min_value=MIN_TOKENS, max_value=max_tokens
+        ),
+        "text_sha256 is a sha256": expect.ExpectColumnValuesToMatchRegex(column="text_sha256", regex=r"^[0-9a-f]{64}$"),
+        "no text twice in a split": expect.ExpectCompoundColumnsToBeUnique(column_list=["split", "text_sha256"]),
+        "no text in both splits": expect.ExpectColumnValuesToBeBetween(column=SHARED, max_value=1),
+        **sizes,
+    }
+
+
+def _validate(rows: pd.DataFrame, expectations: Mapping[str, Any]) -> tuple[DataLine, ...]:
+    """Run the expectations as one suite; the library returns answers in an order of its own, ours is kept."""
+    gx = great_expectations()
+    for name, expectation in expectations.items():
+        expectation.meta = {"line": name}
+    suite = gx.ExpectationSuite(name="edgewright-data", expectations=list(expectations.values()))
+    batch = batch_definition("edgewright-data").get_batch(batch_parameters={"dataframe": rows})
+    answers = batch.validate(suite, result_format={"result_format": "COMPLETE"}).results
+    found = {answer.expectation_config.meta["line"]: answer for answer in answers}
+    return tuple(_line(name, found.get(name), rows) for name in expectations)
+
+
+def _line(name: str, answer: Any, rows: pd.DataFrame) -> DataLine:
+    if answer is None:
+        return DataLine(name=name, passed=False, observed="the suite gave no answer")
+    broken = answer.result.get("unexpected_index_list") or []
+    return DataLine(
+        name=name,
+        passed=bool(answer.success),
+        observed=_observed(answer, len(rows)),
+        examples=() if answer.success else _examples(broken, rows),
+    )
+
+
+def _observed(answer: Any, total: int) -> str:
+    """What the suite saw, in words."""
+    problems = _exceptions(answer.exception_info)
+    if problems:
+        return f"could not be checked: {'; '.join(problems)}"
+    if "observed_value" in answer.result:
+        return f"found {answer.result['observed_value']}"
+    if "unexpected_count" in answer.result:
+        return f"{answer.result['unexpected_count']} of {total} rows break it"
+    return "as expected" if answer.success else "not there"
+
+
+def _exceptions(info: Mapping[str, Any]) -> list[str]:
+    """Messages of exceptions inside the library, which reports one at the top or several by metric."""
+    entries = [info] if "raised_exception" in info else list(info.values())
+    return [str(entry["exception_message"]).strip() for entry in entries if entry.get("raised_exception")]
+
+
+def _examples(index: Sequence[int], rows: pd.DataFrame) -> tuple[str, ...]:
+    """The first broken rows, each with its number, split and the beginning of its text."""
+    shown = []
+    for number in index[:EXAMPLES]:
+        row = rows.loc[number]
+        text = str(row["text"])
+        cut = text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "..."
+        shown.append(f"row {number} ({row['split']}, {row['tokens']} tokens): {cut!r}")
+    return tuple(shown)

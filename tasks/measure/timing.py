@@ -1,0 +1,87 @@
+"""Speed and memory of one loaded artifact, inside a fresh child process; one axis a pass."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.backends.base import Session, backend
+from tasks.records import Quantity
+
+WARM_UP_TOKENS = 4
+MEMORY_TOKENS = 16
+MB = 2**20
+
+
+def quantity(samples: Sequence[float]) -> Quantity:
+    """Median, extremes and count of repeated measurements; raises ValueError on none."""
+    if not samples:
+        raise ValueError("no samples")
+    return Quantity(p50=statistics.median(samples), low=min(samples), high=max(samples), n=len(samples))
+
+
+def measure_time(request: dict[str, Any]) -> dict[str, list[float] | dict[str, str]]:
+    """Time load, first token, prefill and decode (in the child).
+
+    Every prompt is used once, so that no cache of an earlier one helps. Time to first token: prompt in, one token
+    out. Prefill: prompt tokens over that time for the long prompts. Decode: tokens after the first over the time
+    between first and last.
+    """
+    module = backend(request["backend"])
+    module.import_runtime()
+    began = time.perf_counter()
+    session: Session = module.load(Path(request["artifact"]), request["threads"], "generate")
+    load_s = time.perf_counter() - began
+    short, long = request["short"], request["long"]
+    session.generate(short[-1], WARM_UP_TOKENS)
+    session.prefill(long[-1])
+    repeats = request["repeats"]
+    return {
+        "load_s": [load_s],
+        "time_to_first_token_ms": [1e3 * _seconds(session, ids) for ids in short[:repeats]],
+        "prefill_tokens_per_s": [len(ids) / _seconds(session, ids) for ids in long[:repeats]],
+        "decode_tokens_per_s": [
+            _decode(session, ids, request["new_tokens"]) for ids in short[repeats : repeats + request["decode_repeats"]]
+        ],
+        "runtime": session.runtime(),
+    }
+
+
+def _seconds(session: Session, ids: Sequence[int]) -> float:
+    began = time.perf_counter()
+    session.prefill(ids)
+    return time.perf_counter() - began
+
+
+def _decode(session: Session, ids: Sequence[int], new_tokens: int) -> float:
+    stamps: list[float] = []
+    session.generate(ids, new_tokens, lambda _: stamps.append(time.perf_counter()))
+    return (len(stamps) - 1) / (stamps[-1] - stamps[0])
+
+
+def measure_memory(request: dict[str, Any]) -> dict[str, float]:
+    """Peak resident memory of a process that serves a long prompt, and what it holds before the model (in the child).
+
+    The peak is the kernel's own high-water mark, so nothing is sampled; memory-mapped weights count once touched.
+    """
+    module = backend(request["backend"])
+    module.import_runtime()
+    gc.collect()
+    idle = psutil.Process().memory_info().rss
+    session: Session = module.load(Path(request["artifact"]), request["threads"], "generate")
+    session.generate(request["long"][0], MEMORY_TOKENS)
+    return {"idle_rss_mb": idle / MB, "peak_rss_mb": peak_rss_bytes() / MB}
+
+
+def peak_rss_bytes() -> int:
+    """This process's high-water mark of resident memory, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux, bytes on macOS

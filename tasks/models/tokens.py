@@ -1,0 +1,25 @@
+"""Text to token ids and back, by the model's own tokenizer and without any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def encoder(model: Path) -> Callable[[str], list[int]]:
+    """Text to token ids, with the special tokens the tokenizer adds."""
+    tokenizer = _tokenizer(model)
+    return lambda text: list(tokenizer.encode(text).ids)
+
+
+def decoder(model: Path) -> Callable[[Sequence[int]], str]:
+    """Token ids to text, special tokens left out."""
+    tokenizer = _tokenizer(model)
+    return lambda ids: str(tokenizer.decode(list(ids)))
+
+
+def _tokenizer(model: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(model / "tokenizer.json"))

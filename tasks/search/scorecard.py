@@ -1,0 +1,200 @@
+"""Join what the stages found into one row per variant: a value, or why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tasks.config import Params
+from tasks.records import Artifact, Benchmark, Evaluation, Metric, PlanEntry, Quantity, ScoreRow, Status, Support
+
+Metrics = dict[str, Metric]
+
+# metric -> (field that counts its sample, whether the evaluation holds a standard error)
+QUALITY: dict[str, tuple[str, bool]] = {
+    "perplexity": ("predictions", True),
+    "perplexity_ratio": ("rows", True),
+    "retention": ("rows", True),
+    "next_token_accuracy": ("predictions", False),
+    "top_agreement": ("predictions", True),
+    "mean_kl": ("predictions", True),
+}
+SPEED = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
+MEMORY = ("peak_rss_mb", "model_rss_mb")
+
+# ratio -> (metric, whether the variant is above the line). Speedups above 1 and memory shares below 1 are better.
+RATIOS: dict[str, tuple[str, bool]] = {
+    "decode_speedup": ("decode_tokens_per_s", True),
+    "prefill_speedup": ("prefill_tokens_per_s", True),
+    "ttft_speedup": ("time_to_first_token_ms", False),
+    "memory_share": ("peak_rss_mb", True),
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the stages wrote for one variant; None where a record is absent."""
+
+    plan: PlanEntry
+    artifact: Artifact | None
+    evaluation: Evaluation | None
+    benchmark: Benchmark | None
+
+
+def scorecard(
+    params: Params,
+    plan: Mapping[str, PlanEntry],
+    artifacts: Mapping[str, Artifact],
+    evaluations: Mapping[str, Evaluation],
+    benchmarks: Mapping[str, Benchmark],
+) -> tuple[ScoreRow, ...]:
+    """Build one row per planned variant, in the order of `plan`.
+
+    Units are in the metrics' names; `n` is the number of predictions, rows or timings behind a value. Speedups are
+    medians divided by medians, against the reference and, with the ending `_vs_bf16`, against PyTorch bf16.
+    Everything a benchmark measures belongs to the machine it ran on, so where the plan says that this machine is not
+    the target all of it is not measured, memory included.
+    """
+    results = {
+        name: Results(entry, artifacts.get(name), evaluations.get(name), benchmarks.get(name))
+        for name, entry in plan.items()
+    }
+    status = {name: _status(result) for name, result in results.items()}
+    absolute = {name: _absolute(result, *status[name]) for name, result in results.items()}
+    rival = next((n for n, e in plan.items() if (e.recipe.backend, e.recipe.precision) == ("torch", "bf16")), None)
+    no_rival = _not_measured("this run has no torch bf16 variant")
+    no_reference = _missing(f"the reference {params.reference} is not in the plan")
+
+    def row(name: str, result: Results) -> ScoreRow:
+        own, recipe = absolute[name], result.plan.recipe
+        return ScoreRow(
+            variant=name,
+            role=recipe.role,
+            backend=recipe.backend,
+            precision=recipe.precision,
+            status=status[name][0],
+            reason=status[name][1],
+            metrics=own
+            | _ratios(own, absolute.get(params.reference, {}), params.reference, "", no_reference)
+            | _ratios(own, absolute.get(rival or "", {}), rival or "", "_vs_bf16", no_rival),
+        )
+
+    return tuple(row(name, result) for name, result in results.items())
+
+
+def _status(results: Results) -> tuple[Status, str]:
+    """The row's status: the first stage that did not do its work decides."""
+    plan, artifact, evaluation, benchmark = results.plan, results.artifact, results.evaluation, results.benchmark
+    if plan.action == "skip":
+        return "skipped", plan.reason
+    if artifact is None:
+        return "failed", "no conversion record; run `dvc repro`"
+    if artifact.status != "ok":
+        return artifact.status, artifact.reason
+    if plan.action == "intermediate":
+        return "skipped", f"an intermediate, not measured: {plan.reason}"
+    if evaluation is None or evaluation.status != "ok":
+        return "failed", f"not evaluated: {evaluation.reason if evaluation else 'no record; run `dvc repro`'}"
+    speed = _speed_support(results)
+    if speed.ok and (benchmark is None or benchmark.status != "ok"):
+        return "failed", f"not benchmarked: {benchmark.reason if benchmark else 'no record; run `dvc repro`'}"
+    return "ok", "" if speed.ok else f"speed and memory: {speed.reason}"
+
+
+def _speed_support(results: Results) -> Support:
+    """Whether timings are expected; a failed benchmark does not turn a fault into `not measured here`."""
+    benchmark = results.benchmark
+    if not results.plan.speed_on_device.ok:
+        return results.plan.speed_on_device
+    if benchmark is None or benchmark.status == "failed" or benchmark.speed.ok:
+        return results.plan.speed_on_device
+    return benchmark.speed
+
+
+def _absolute(results: Results, status: Status, reason: str) -> Metrics:
+    """Metrics that need no other variant."""
+    artifact = results.artifact
+    if status == "skipped" or artifact is None or artifact.status != "ok":
+        gap = _not_measured(reason) if status == "skipped" else _missing(reason)
+        metrics = dict.fromkeys(("artifact_mb", *QUALITY, *SPEED, *MEMORY), gap)
+        if artifact is not None and artifact.size_mb is not None:
+            metrics["artifact_mb"] = _cell("artifact_mb", artifact.size_mb)
+        return metrics
+    return {"artifact_mb": _cell("artifact_mb", artifact.size_mb), **_quality(results.evaluation), **_device(results)}
+
+
+def _quality(evaluation: Evaluation | None) -> Metrics:
+    if evaluation is None or evaluation.status != "ok":
+        reason = f"not evaluated: {evaluation.reason if evaluation else 'no record; run `dvc repro`'}"
+        return dict.fromkeys(QUALITY, _missing(reason))
+    note = f"scored on a subset of {evaluation.rows} rows" if evaluation.subset else ""
+    return {
+        name: _cell(
+            name,
+            getattr(evaluation, name),
+            se=getattr(evaluation, f"{name}_se") if has_se else None,
+            n=getattr(evaluation, counted),
+            note=note,
+        )
+        for name, (counted, has_se) in QUALITY.items()
+    }
+
+
+def _device(results: Results) -> Metrics:
+    """Speed and memory, as far as they are figures of the target."""
+    speed, benchmark = _speed_support(results), results.benchmark
+    if not speed.ok:
+        return dict.fromkeys((*SPEED, *MEMORY), _not_measured(speed.reason))
+    if benchmark is None or benchmark.status != "ok":
+        reason = f"not benchmarked: {benchmark.reason if benchmark else 'no record; run `dvc repro`'}"
+        return dict.fromkeys((*SPEED, *MEMORY), _missing(reason))
+    peak, idle = benchmark.peak_rss_mb, benchmark.idle_rss_mb
+    above_idle = None if peak is None or idle is None else peak - idle
+    return {
+        **{name: _timing(name, getattr(benchmark, name)) for name in SPEED},
+        "peak_rss_mb": _cell("peak_rss_mb", peak),
+        "model_rss_mb": _cell("model_rss_mb", above_idle),
+    }
+
+
+def _timing(name: str, quantity: Quantity | None) -> Metric:
+    return _cell(name, quantity.p50, n=quantity.n) if quantity else _cell(name, None)
+
+
+def _ratios(own: Metrics, base: Metrics, base_name: str, ending: str, absent: Metric) -> Metrics:
+    """Every ratio of `RATIOS` against one other variant."""
+    return {
+        name + ending: _ratio(own[metric], base[metric], metric, base_name, above) if base else absent
+        for name, (metric, above) in RATIOS.items()
+    }
+
+
+def _ratio(own: Metric, base: Metric, metric: str, base_name: str, above: bool) -> Metric:
+    """One value over the other; a fault on either side outweighs a value that was not to be had."""
+    for state in ("missing", "not-measured"):
+        for who, side in (("", own), (f"{base_name}: ", base)):
+            if side.state == state:
+                return Metric(state=state, reason=who + side.reason)
+    top, bottom = (own, base) if above else (base, own)
+    if not top.value or not bottom.value or top.value < 0 or bottom.value < 0:
+        return _missing(f"{metric} must be above 0 to be compared: {own.value} against {base.value}")
+    return Metric(value=top.value / bottom.value, n=min(own.n, base.n) if own.n and base.n else None)
+
+
+def _cell(name: str, value: float | None, se: float | None = None, n: int | None = None, note: str = "") -> Metric:
+    """A measured metric, or a missing one when there is no finite number."""
+    if value is None:
+        return _missing(f"{name} is absent from the record")
+    if not math.isfinite(value):
+        return _missing(f"{name} is {value}")
+    known_se = se if se is not None and math.isfinite(se) else None
+    return Metric(value=float(value), se=known_se, n=n or None, reason=note)
+
+
+def _missing(reason: str) -> Metric:
+    return Metric(state="missing", reason=reason)
+
+
+def _not_measured(reason: str) -> Metric:
+    return Metric(state="not-measured", reason=reason)

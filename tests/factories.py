@@ -1,0 +1,210 @@
+"""Small builders of valid records for tests; every field can be overridden by keyword."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.config import Params, parse
+from tasks.records import (
+    Artifact,
+    Benchmark,
+    Check,
+    Evaluation,
+    Hardware,
+    Metric,
+    ModelProfile,
+    PlanEntry,
+    Quantity,
+    Reading,
+    Recipe,
+    Recommendation,
+    ScoreRow,
+    Support,
+)
+
+YES = Support(ok=True, reason="ok")
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "torch-fp32": {"backend": "torch", "precision": "fp32", "role": "reference", "quick": True},
+    "torch-bf16": {"backend": "torch", "precision": "bf16", "role": "rival"},
+    "gguf-f16": {"backend": "gguf", "precision": "fp16", "role": "rival"},
+    "gguf-q8_0": {"backend": "gguf", "precision": "int8", "source": "variants/gguf-f16", "method": "q8_0"},
+    "openvino-int8": {"backend": "openvino", "precision": "int8", "quick": True},
+}
+
+
+def params(**blocks: Any) -> Params:
+    """Parameters with a few variants; a keyword replaces a block."""
+    return parse({"variants": VARIANTS, **blocks})
+
+
+def quantity(p50: float, n: int = 10) -> Quantity:
+    return Quantity(p50=p50, low=p50 * 0.9, high=p50 * 1.1, n=n)
+
+
+def no(reason: str) -> Support:
+    return Support(ok=False, reason=reason)
+
+
+def recipe(variant: str = "openvino-int8", **changes: Any) -> Recipe:
+    fields = {"backend": "openvino", "precision": "int8", "role": "candidate"}
+    fields |= {key: value for key, value in VARIANTS.get(variant, {}).items() if key in fields}
+    fields |= {"method": "default", "group_size": 64, "symmetric": False, "ratio": 1.0}
+    return Recipe.model_validate(fields | changes)
+
+
+def plan_entry(variant: str = "openvino-int8", **changes: Any) -> PlanEntry:
+    fields = {"action": "run", "reason": "fits", "source": "model", "recipe": recipe(variant), "speed_on_device": YES}
+    return PlanEntry.model_validate({"variant": variant} | fields | changes)
+
+
+def check(**changes: Any) -> Check:
+    fields = {"mean_kl": 0.01, "kl_limit": 0.2, "top_agreement": 0.95, "probe_tokens": 192, "text": "Paris."}
+    return Check.model_validate(fields | {"tensor_share": {"u8": 0.9, "f32": 0.1}, "precision_found": "int8"} | changes)
+
+
+def _outcome(variant: str, stage: str) -> dict[str, Any]:
+    return {
+        "variant": variant,
+        "status": "ok",
+        "reason": "",
+        "command": f"python -m tasks.{stage} --variant {variant}",
+    }
+
+
+def artifact(variant: str = "openvino-int8", **changes: Any) -> Artifact:
+    fields = {"recipe": recipe(variant), "size_mb": 140.0, "files": ("model.bin",), "check": check(), "seconds": 20.0}
+    return Artifact.model_validate(_outcome(variant, "convert") | fields | changes)
+
+
+def evaluation(variant: str = "openvino-int8", **changes: Any) -> Evaluation:
+    fields = {
+        "reference": "torch-fp32",
+        "rows": 40,
+        "predictions": 7448,
+        "perplexity": 8.1,
+        "perplexity_se": 0.2,
+        "perplexity_ratio": 1.011,
+        "perplexity_ratio_se": 0.001,
+        "next_token_accuracy": 0.56,
+        "retention": 0.996,
+        "retention_se": 0.002,
+        "top_agreement": 0.957,
+        "top_agreement_se": 0.002,
+        "mean_kl": 0.007,
+        "mean_kl_se": 0.0003,
+        "seconds": 12.0,
+    }
+    return Evaluation.model_validate(_outcome(variant, "evaluate") | fields | changes)
+
+
+def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
+    fields = {
+        "speed": YES,
+        "threads": 2,
+        "load_s": quantity(1.5, 2),
+        "time_to_first_token_ms": quantity(35.0),
+        "prefill_tokens_per_s": quantity(1700.0),
+        "decode_tokens_per_s": quantity(75.0),
+        "prompt_tokens_short": 40,
+        "prompt_tokens_long": 256,
+        "new_tokens": 64,
+        "peak_rss_mb": 460.0,
+        "idle_rss_mb": 160.0,
+        "artifact_mb": 140.0,
+        "runtime": {"execution": "bf16"},
+        "seconds": 8.0,
+    }
+    return Benchmark.model_validate(_outcome(variant, "benchmark") | fields | changes)
+
+
+def metrics(**values: float | Metric) -> dict[str, Metric]:
+    """Cells of a scorecard: numbers become measured metrics."""
+    return {name: value if isinstance(value, Metric) else Metric(value=value) for name, value in values.items()}
+
+
+def good_metrics(**changes: float | Metric) -> dict[str, Metric]:
+    """Metrics that keep every default gate."""
+    values: dict[str, float | Metric] = {
+        "artifact_mb": 140.0,
+        "mean_kl": 0.007,
+        "perplexity_ratio": 1.01,
+        "retention": 0.996,
+        "decode_tokens_per_s": 75.0,
+        "prefill_tokens_per_s": 1700.0,
+        "peak_rss_mb": 460.0,
+        "decode_speedup": 5.0,
+        "prefill_speedup": 3.3,
+        "memory_share": 0.4,
+    }
+    return metrics(**(values | changes))
+
+
+def row(variant: str = "openvino-int8", **changes: Any) -> ScoreRow:
+    chosen = recipe(variant)
+    fields = {"role": chosen.role, "backend": chosen.backend, "precision": chosen.precision}
+    fields |= {"status": "ok", "reason": "", "metrics": good_metrics()}
+    return ScoreRow.model_validate({"variant": variant} | fields | changes)
+
+
+def recommendation(*rows: ScoreRow, ranking: tuple[str, ...] | None = None) -> Recommendation:
+    """A recommendation over `rows`, ranked in the order given (candidates only) unless `ranking` names them."""
+    chosen = rows or (row(),)
+    names = ranking if ranking is not None else tuple(r.variant for r in chosen if r.role == "candidate")
+    ranked = [
+        {"variant": name, "rank": rank, "utility": 1 / rank, "on_front": True, "reason": "test"}
+        for rank, name in enumerate(names, 1)
+    ]
+    return Recommendation.model_validate(
+        {"reference": "torch-fp32", "rows": chosen, "front": names, "ranking": ranked, "reason": "test"}
+    )
+
+
+def hardware(**changes: Any) -> Hardware:
+    """An x86 host with AVX-512 and two cores."""
+    known = {
+        "machine_id": "test-machine",
+        "operating_system": "linux",
+        "architecture": "x86_64",
+        "cpu_model": "Test CPU",
+        "isa": ("avx2", "avx512f", "avx512_vnni"),
+        "physical_cores": 2,
+        "usable_cores": 2,
+        "memory_mb": 16000,
+        "disk_total_mb": 100000,
+    }
+    fields: dict[str, Any] = {key: Reading[Any](value=value) for key, value in known.items()}
+    fields |= {"caches": Reading[Any](reason="not read"), "power_budget_w": Reading[Any](reason="no sensor")}
+    fields |= {"device": "host", "origin": "detected", "family": "intel", "description": "test host"}
+    return Hardware.model_validate({key: _plain(value) for key, value in (fields | changes).items()})
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, Reading) else value
+
+
+def profile(**changes: Any) -> ModelProfile:
+    """A small language model with the sample's shape."""
+    fields = {
+        "name": "tiny",
+        "source": "sample",
+        "origin": "made for tests",
+        "sha256": "0" * 64,
+        "modality": "causal-lm",
+        "architecture": "LlamaForCausalLM",
+        "parameters": 134_500_000,
+        "size_mb": 538.0,
+        "dtype": "float32",
+        "layers": 30,
+        "hidden_size": 576,
+        "heads": 9,
+        "kv_heads": 3,
+        "head_dim": 64,
+        "vocabulary": 49152,
+        "context_length": 8192,
+        "tied_embeddings": True,
+        "linear_input_sizes": (576, 1536),
+        "memory_mb": {"fp32": 700.0, "int8": 300.0, "int4": 250.0},
+        "compatibility": {"openvino": YES, "olive": YES, "llama.cpp": YES, "mlx": YES},
+    }
+    return ModelProfile.model_validate(fields | changes)

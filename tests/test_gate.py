@@ -1,0 +1,290 @@
+"""Suites, verdicts and the gate stage with --enforce."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import gate as stage
+from tasks import paths
+from tasks.config import Gate
+from tasks.gates import suites, verdict
+from tasks.gates.suites import BETWEEN, NOT_NULL, Answer, Threshold
+from tasks.records import GateReport, Metric, Outcome, Recommendation, ScoreRow
+from tests import factories as make
+
+REFERENCE, BF16, RIVAL, GGUF, OPENVINO = make.VARIANTS
+LIMITS = suites.thresholds(Gate())
+OFF = Gate(
+    min_retention=None,
+    max_perplexity_ratio=None,
+    min_decode_speedup=None,
+    min_prefill_speedup=None,
+    max_memory_share=None,
+)
+GONE = Metric(state="missing", reason="crashed")
+ELSEWHERE = Metric(state="not-measured", reason="no Metal")
+
+
+def judged(*rows: ScoreRow, ranking: tuple[str, ...] | None = None, limits: Gate | None = None) -> GateReport:
+    """Rows through the real suite."""
+    params = make.params(gate=(limits or Gate()).model_dump())
+    return stage.gate(params, make.recommendation(*rows, ranking=ranking))
+
+
+def candidate(name: str = OPENVINO, **cells: float | Metric) -> ScoreRow:
+    return make.row(name, metrics=make.good_metrics(**cells))
+
+
+def test_every_switched_on_gate_becomes_three_expectations() -> None:
+    found = json.loads(suites.suite_json(Gate(max_memory_share=None)))["expectations"]
+    assert len(found) == 3 * 4
+    retention = next(e["kwargs"] for e in found if e["type"] == BETWEEN and e["meta"]["gate"] == "min_retention")
+    assert (retention["column"], retention["min_value"], retention["strict_min"]) == ("retention", 0.95, True)
+    assert suites.switched_off(Gate(max_memory_share=None)) == ("max_memory_share",)
+
+
+def test_every_gate_of_the_parameters_has_a_threshold() -> None:
+    assert tuple(t.gate for t in LIMITS) == tuple(Gate.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("cells", "outcome", "gate", "text"),
+    [
+        ({}, "pass", "min_retention", "0.996 is above 0.95"),
+        ({"retention": 0.9500001}, "pass", "min_retention", "0.95 is above 0.95"),
+        ({"retention": 0.95}, "fail", "min_retention", "0.95 is not above 0.95"),
+        ({"perplexity_ratio": 1.10}, "pass", "max_perplexity_ratio", "1.1 is at most 1.1"),
+        ({"perplexity_ratio": 1.11}, "fail", "max_perplexity_ratio", "1.11 is not at most 1.1"),
+        ({"decode_speedup": 2.0}, "pass", "min_decode_speedup", "2 is at least 2"),
+        ({"decode_speedup": 1.99}, "fail", "min_decode_speedup", "1.99 is not at least 2"),
+        ({"prefill_speedup": 0.99}, "fail", "min_prefill_speedup", "0.99 is not at least 1"),
+        ({"memory_share": 0.51}, "fail", "max_memory_share", "0.51 is not at most 0.5"),
+        ({"memory_share": GONE}, "fail", "max_memory_share", "missing: crashed"),
+        ({"decode_speedup": ELSEWHERE}, "inconclusive", "min_decode_speedup", "not measured on this device: no Metal"),
+    ],
+)
+def test_the_suite_decides_at_the_limit(
+    cells: dict[str, float | Metric], outcome: Outcome, gate: str, text: str
+) -> None:
+    found = judged(candidate(**cells)).verdicts[0]
+    assert found.outcome == outcome
+    line = next(e for e in found.expectations if e.gate == gate)
+    assert (line.outcome, line.reason) == (outcome, text)
+    assert line.against == REFERENCE
+    assert all(e.outcome == "pass" for e in found.expectations if e.gate != gate)
+
+
+def test_a_metric_that_is_no_column_at_all_fails() -> None:
+    cells = make.good_metrics()
+    del cells["memory_share"]
+    found = judged(make.row(metrics=cells)).verdicts[0]
+    assert found.outcome == "fail"
+    assert found.expectations[-1].reason == "missing: memory_share is not in the row"
+
+
+def test_the_suite_itself_refuses_gaps_and_absent_columns() -> None:
+    gap, bare = candidate("gap", retention=GONE), make.row("bare", metrics={})
+    found = suites.validate(Gate(), [gap, bare, candidate("whole")])
+    assert found["gap"]["min_retention"].failed == (NOT_NULL,)
+    assert all(suites.EXISTS in answer.failed for answer in found["bare"].values())
+    assert not any(answer.failed for answer in found["whole"].values())
+
+
+def test_fail_outweighs_inconclusive_which_outweighs_pass() -> None:
+    assert judged(candidate(decode_speedup=ELSEWHERE, retention=0.1)).verdicts[0].outcome == "fail"
+    assert judged(candidate(decode_speedup=ELSEWHERE)).verdicts[0].outcome == "inconclusive"
+
+
+def test_a_measured_value_without_an_answer_of_the_suite_fails() -> None:
+    found = verdict.judge(candidate(), REFERENCE, LIMITS, {})
+    assert {(e.outcome, e.reason) for e in found.expectations} == {("fail", "the suite gave no answer for this gate")}
+
+
+@given(st.sampled_from(["measured", "missing", "not-measured"]), st.booleans(), st.floats())
+def test_nothing_passes_but_a_finite_measured_value_that_the_suite_accepts(
+    state: str, accepted: bool, value: float
+) -> None:
+    cell = Metric.model_validate({"state": state, "value": value if state == "measured" else None})
+    row = make.row(metrics={"decode_speedup": cell})
+    limit = Threshold("g", "decode_speedup", minimum=2.0)
+    found = verdict.expectation(row, REFERENCE, limit, Answer("g", () if accepted else (BETWEEN,)))
+    if found.outcome == "pass":
+        assert state == "measured" and accepted and abs(value) < float("inf")
+        assert found.miss is None
+    if state == "not-measured":
+        assert found.outcome == "inconclusive"
+    if state == "missing":
+        assert found.outcome == "fail"
+
+
+@given(st.floats(0.1, 10), st.floats(0, 10))
+def test_miss_is_a_share_of_the_limit_and_zero_inside_it(limit: float, observed: float) -> None:
+    below = verdict.miss(Threshold("g", "m", minimum=limit), observed)
+    above = verdict.miss(Threshold("g", "m", maximum=limit), observed)
+    assert (below > 0) == (observed < limit) and (above > 0) == (observed > limit)
+    assert below + above == pytest.approx(abs(observed - limit) / limit)
+
+
+def test_miss_of_a_zero_limit_is_the_distance() -> None:
+    assert verdict.miss(Threshold("g", "m", maximum=0.0), 0.3) == 0.3
+
+
+def test_the_winner_is_the_first_of_the_ranking_that_passed() -> None:
+    found = judged(
+        candidate(GGUF), candidate(OPENVINO), candidate("best", retention=0.9), ranking=("best", OPENVINO, GGUF)
+    )
+    assert (found.outcome, found.winner, found.nearest) == ("pass", OPENVINO, ())
+    assert found.reason == "openvino-int8 passes every gate and ranks 2 of 3 (2 pass, 1 fail)"
+
+
+def test_rivals_and_the_reference_are_judged_but_cannot_win() -> None:
+    rows = (candidate(REFERENCE, decode_speedup=1.0), candidate(RIVAL), candidate(OPENVINO, retention=0.9))
+    found = judged(*rows, ranking=(RIVAL, OPENVINO))
+    assert {v.variant: v.outcome for v in found.verdicts} == {REFERENCE: "fail", RIVAL: "pass", OPENVINO: "fail"}
+    assert (found.outcome, found.winner, found.nearest) == ("fail", None, (OPENVINO,))
+
+
+def test_none_passed_but_some_could_not_be_judged() -> None:
+    found = judged(candidate(GGUF, retention=0.9), candidate(OPENVINO, decode_speedup=ELSEWHERE))
+    assert (found.outcome, found.nearest) == ("inconclusive", (OPENVINO, GGUF))
+    assert found.reason == "no candidate passed, and some could not be judged on this device (1 fail, 1 inconclusive)"
+
+
+def test_an_inconclusive_rival_does_not_make_the_outcome_inconclusive() -> None:
+    found = judged(candidate(RIVAL, decode_speedup=ELSEWHERE), candidate(OPENVINO, retention=0.9))
+    assert found.outcome == "fail"
+
+
+def test_nearest_is_ordered_by_the_largest_miss_and_unknown_is_last() -> None:
+    rows = (
+        candidate("unknown", retention=GONE),
+        candidate("two-small", retention=0.94, memory_share=0.52),
+        candidate("one-large", memory_share=0.9),
+        candidate("one-small", memory_share=0.51),
+    )
+    found = judged(*rows)
+    assert found.nearest == ("one-small", "two-small", "one-large", "unknown")
+    assert stage.lines(found, shown=2) == [
+        "gate: fail: no candidate passed (4 fail)",
+        "nearest: one-small missed max_memory_share by 2.0% (0.51, limit 0.5)",
+        "nearest: two-small missed min_retention by 1.1% (0.94, limit 0.95), "
+        "max_memory_share by 4.0% (0.52, limit 0.5)",
+    ]
+    by_name = {v.variant: v for v in found.verdicts}
+    assert verdict.shortfall(by_name["unknown"]) == "missed min_retention (missing: crashed)"
+
+
+def test_shortfall_names_what_could_not_be_judged() -> None:
+    found = judged(candidate(retention=0.76, decode_speedup=ELSEWHERE)).verdicts[0]
+    assert verdict.shortfall(found) == (
+        "missed min_retention by 20.0% (0.76, limit 0.95); "
+        "could not be judged on min_decode_speedup (not measured on this device: no Metal)"
+    )
+
+
+def test_skipped_variants_get_no_verdict_and_failed_ones_fail() -> None:
+    skipped = make.row(GGUF, status="skipped", reason="not in the quick profile", metrics={})
+    failed = make.row(OPENVINO, status="failed", reason="crash", metrics={"retention": GONE})
+    found = judged(skipped, failed, ranking=())
+    assert [(v.variant, v.outcome) for v in found.verdicts] == [(OPENVINO, "fail")]
+    assert judged(skipped, ranking=()).reason == "there is no candidate to judge: test"
+    assert judged(skipped, ranking=()).outcome == "fail"
+
+
+def test_switched_off_gates_are_said_and_none_at_all_is_inconclusive() -> None:
+    found = judged(candidate(memory_share=0.9), limits=Gate(max_memory_share=None))
+    assert found.outcome == "pass"
+    assert found.reason.endswith("; switched off: max_memory_share")
+    assert judged(candidate(), limits=OFF).outcome == "inconclusive"
+
+
+def test_the_digest_rests_on_variants_and_metrics_only() -> None:
+    base = verdict.results_digest(make.recommendation(candidate()))
+    other_reason = make.recommendation(candidate().model_copy(update={"reason": "said otherwise"}))
+    assert verdict.results_digest(other_reason) == base
+    assert verdict.results_digest(make.recommendation(candidate(retention=0.9961))) != base
+    assert verdict.results_digest(make.recommendation(candidate(GGUF))) != base
+    assert len(base) == 64
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(make.params().model_dump_json(include={"variants"}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("cells", "code", "line"),
+    [
+        ({}, 0, "gate: pass: openvino-int8 passes every gate and ranks 1 of 1 (1 pass)"),
+        ({"retention": 0.9}, 1, "gate: fail: no candidate passed (1 fail)"),
+        ({"memory_share": GONE}, 1, "gate: fail: no candidate passed (1 fail)"),
+        ({"memory_share": ELSEWHERE}, 3, "gate: inconclusive: no candidate passed, and some could not be judged"),
+    ],
+)
+def test_the_stage_always_succeeds_and_enforce_says_the_verdict(
+    project: Path, capsys: pytest.CaptureFixture[str], cells: dict[str, float | Metric], code: int, line: str
+) -> None:
+    make.recommendation(candidate(**cells)).write(paths.RECOMMENDATION)
+    assert stage.main([]) == 0
+    assert json.loads(stage.SUITE_FILE.read_text())["name"] == suites.SUITE
+    capsys.readouterr()
+    assert stage.main(["--enforce"]) == code
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(line)
+    assert [text.startswith("nearest: openvino-int8 ") for text in said[1:]] == ([True] if code else [])
+
+
+def test_enforce_without_verdicts_is_bad_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage.main(["--enforce"]) == 2
+    assert "verdicts.json does not exist; run the stage that writes it" in capsys.readouterr().err
+
+
+def test_enforce_with_broken_or_half_a_verdict_file_is_bad_input(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make.recommendation(candidate()).write(paths.RECOMMENDATION)
+    assert stage.main([]) == 0
+    whole = paths.VERDICTS.read_text()
+    for broken in ("", "{}", whole[: len(whole) // 2]):
+        paths.VERDICTS.write_text(broken)
+        assert stage.main(["--enforce"]) == 2
+        assert "verdicts.json is not a GateReport" in capsys.readouterr().err
+
+
+def test_enforce_refuses_a_verdict_on_other_results(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make.recommendation(candidate()).write(paths.RECOMMENDATION)
+    assert stage.main([]) == 0
+    make.recommendation(candidate(retention=0.5)).write(paths.RECOMMENDATION)
+    assert stage.main(["--enforce"]) == 2
+    assert "was made from other results than artifacts/recommendation.json holds" in capsys.readouterr().err
+
+
+def test_enforce_refuses_a_verdict_with_other_limits(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make.recommendation(candidate()).write(paths.RECOMMENDATION)
+    assert stage.main([]) == 0
+    Path("params.yaml").write_text(
+        make.params(gate={"min_decode_speedup": 9.0}).model_dump_json(include={"variants", "gate"})
+    )
+    assert stage.main(["--enforce"]) == 2
+    assert "was made with other limits than params.yaml; run `dvc repro gate`" in capsys.readouterr().err
+
+
+def test_the_stage_without_a_recommendation_is_bad_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage.main([]) == 2
+    assert "recommendation.json does not exist" in capsys.readouterr().err
+
+
+def test_equal_results_give_equal_files(project: Path) -> None:
+    make.recommendation(candidate(GGUF), candidate(OPENVINO, retention=0.9)).write(paths.RECOMMENDATION)
+    assert stage.main([]) == 0
+    first = paths.VERDICTS.read_bytes(), stage.SUITE_FILE.read_bytes()
+    assert stage.main([]) == 0
+    assert (paths.VERDICTS.read_bytes(), stage.SUITE_FILE.read_bytes()) == first
+    assert Recommendation.read(paths.RECOMMENDATION).reference == REFERENCE
