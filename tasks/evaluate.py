@@ -46,7 +46,7 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
     from tasks.measure.quality import Tokens, summarise
 
     rows = 0 if entry.speed_on_device.ok or entry.recipe.backend != "mlx" else params.evaluate.slow_rows
-    threads = config.threads(params)
+    threads = config.usable_cores()
     request = {
         "backend": entry.recipe.backend,
         "artifact": str(paths.artifact_files(entry.variant)),

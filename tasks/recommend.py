@@ -23,9 +23,9 @@ def recommend(params: Params) -> Recommendation:
     rows = scorecard(
         params,
         {name: PlanEntry.read(paths.plan(name)) for name in names},
-        _present(Artifact, names, lambda name: paths.artifact(name) / "artifact.json"),
-        _present(Evaluation, names, lambda name: paths.evaluation(name) / "evaluation.json"),
-        _present(Benchmark, names, lambda name: paths.benchmark(name) / "benchmark.json"),
+        _present(Artifact, names, paths.artifact_record),
+        _present(Evaluation, names, paths.evaluation_record),
+        _present(Benchmark, names, paths.benchmark_record),
     )
     return rank.recommend(rows, params.reference, params.recommend.weights)
 

@@ -237,6 +237,15 @@ def test_the_weights_decide(weights: dict[str, float], first: str) -> None:
     assert found.ranking[-1].utility <= found.ranking[0].utility <= 1
 
 
+def test_the_reference_anchors_the_scale_so_that_gains_over_it_count() -> None:
+    reference = row(REFERENCE, 0.0, 20.0, 500.0, 1000.0, role="reference")
+    doubled, quadrupled = row("x2", 0.1, 40.0, 500.0, 1000.0), row("x4", 0.1, 80.0, 500.0, 1000.0)
+    found = ranked(doubled, quadrupled, reference, quality=0.0, decode=1.0, prefill=0.0, memory=0.0)
+    assert {r.variant: r.utility for r in found.ranking} == {"x2": 0.5, "x4": 1.0}
+    alone = ranked(doubled, quadrupled, quality=0.0, decode=1.0, prefill=0.0, memory=0.0)
+    assert {r.variant: r.utility for r in alone.ranking} == {"x2": 0.0, "x4": 1.0}
+
+
 def test_the_scale_of_the_weights_does_not_matter() -> None:
     small = ranked(EXACT, QUICK, SMALL, quality=0.4, decode=0.2, prefill=0.2, memory=0.2)
     large = ranked(EXACT, QUICK, SMALL, quality=4.0, decode=2.0, prefill=2.0, memory=2.0)
@@ -329,9 +338,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("params.yaml").write_text(make.params().model_dump_json(include={"variants"}))
     for name in make.VARIANTS:
         make.plan_entry(name).write(paths.plan(name))
-        make.artifact(name).write(paths.artifact(name) / "artifact.json")
-        make.evaluation(name).write(paths.evaluation(name) / "evaluation.json")
-        make.benchmark(name).write(paths.benchmark(name) / "benchmark.json")
+        make.artifact(name).write(paths.artifact_record(name))
+        make.evaluation(name).write(paths.evaluation_record(name))
+        make.benchmark(name).write(paths.benchmark_record(name))
     return tmp_path
 
 
@@ -345,11 +354,11 @@ def test_the_stage_writes_the_recommendation(project: Path, capsys: pytest.Captu
 def test_the_stage_names_a_broken_record_and_goes_on_without_an_absent_one(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (paths.benchmark(GGUF) / "benchmark.json").unlink()
+    paths.benchmark_record(GGUF).unlink()
     assert stage.main([]) == 0
     rows = {r.variant: r for r in Recommendation.read(paths.RECOMMENDATION).rows}
     assert rows[GGUF].status == "failed"
-    (paths.evaluation(GGUF) / "evaluation.json").write_text("{")
+    paths.evaluation_record(GGUF).write_text("{")
     assert stage.main([]) == 2
     assert "is not a Evaluation" in capsys.readouterr().err
     paths.plan(GGUF).unlink()

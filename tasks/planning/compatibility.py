@@ -31,7 +31,9 @@ def support(architecture: str, model_type: str, entry: Known) -> Support:
         return Support(ok=True, reason=f"{architecture} is in the table of known architectures")
     if entry.closed:
         return Support(ok=False, reason=f"{entry.closed} has no builder for {architecture}; try another framework")
-    return Support(ok=True, reason=f"{architecture} is not in the table of known architectures; conversion will be tried")
+    return Support(
+        ok=True, reason=f"{architecture} is not in the table of known architectures; conversion will be tried"
+    )
 
 
 def has_module(package: str, model_type: str) -> Support:

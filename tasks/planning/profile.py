@@ -73,7 +73,7 @@ def profile(folder: Path) -> ModelProfile:
         head_dim=head_dim,
         vocabulary=int(config.get("vocab_size") or 0),
         context_length=context,
-        tied_embeddings=bool(config.get("tie_word_embeddings")),
+        tied_embeddings=modality == "causal-lm" and weights.tied,
         linear_input_sizes=weights.input_sizes,
         memory_mb={name: memory_mb(weights, name, cache_bytes) for name in get_args(Precision)},
         compatibility=compatibility(architecture, str(config.get("model_type", "")), modality),
@@ -105,7 +105,9 @@ def architecture_of(config: Mapping[str, Any], folder: Path) -> str:
     """The first architecture named; raises ModelError when there is none."""
     names = config.get("architectures")
     if not isinstance(names, list) or not names:
-        raise ModelError(f'{folder}/config.json names no architecture; add "architectures": ["LlamaForCausalLM"] or its like')
+        raise ModelError(
+            f'{folder}/config.json names no architecture; add "architectures": ["LlamaForCausalLM"] or its like'
+        )
     return str(names[0])
 
 
@@ -127,7 +129,9 @@ def source_of(folder: Path) -> Source:
     if file.is_file():
         return Source.read(file)
     digest = hash_files(sorted(folder.glob("*.safetensors")))
-    return Source(name=folder.resolve().name, source=str(folder), origin="a directory without source.json", sha256=digest)
+    return Source(
+        name=folder.resolve().name, source=str(folder), origin="a directory without source.json", sha256=digest
+    )
 
 
 def _size(config: Mapping[str, Any], names: tuple[str, ...]) -> int:

@@ -41,6 +41,7 @@ class Weights:
     dtype: str  # of most parameters
     size_bytes: int  # of the files
     input_sizes: tuple[int, ...]  # distinct input widths of the linear layers
+    tied: bool  # the embedding is the output layer too
 
     @property
     def parameters(self) -> int:
@@ -53,7 +54,9 @@ def header(file: Path) -> list[Tensor]:
     with file.open("rb") as stream:
         entries: dict[str, Any] = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     return [
-        Tensor(name, str(entry["dtype"]), tuple(entry["shape"])) for name, entry in entries.items() if name != "__metadata__"
+        Tensor(name, str(entry["dtype"]), tuple(entry["shape"]))
+        for name, entry in entries.items()
+        if name != "__metadata__"
     ]
 
 
@@ -66,15 +69,17 @@ def count(folder: Path, config: Mapping[str, Any]) -> Weights:
     sums: Counter[str] = Counter()
     dtypes: Counter[str] = Counter()
     widths: set[int] = set()
-    for tensor, kind in _parameters(tensors, bool(config.get("tie_word_embeddings"))):
+    untied = any(tensor.name.endswith("lm_head.weight") for tensor in tensors)
+    tied = bool(config.get("tie_word_embeddings", not untied))  # families differ in what an absent key means
+    for tensor, kind in _parameters(tensors, tied):
         sums[kind] += tensor.count
         dtypes[tensor.dtype] += tensor.count
         if kind == "linear":
             widths |= set(_input_sizes(tensor, config))
+        elif kind == "embedding" and tied:
+            widths.add(tensor.shape[1])
     if not sums:
         raise ModelError(f"{folder}: the weight files hold no parameters; fetch the model again")
-    if config.get("tie_word_embeddings") and config.get("hidden_size"):
-        widths.add(int(config["hidden_size"]))  # the embedding, used as the output layer
     dtype = dtypes.most_common(1)[0][0]
     return Weights(
         linear=sums["linear"],
@@ -83,6 +88,7 @@ def count(folder: Path, config: Mapping[str, Any]) -> Weights:
         dtype=DTYPES.get(dtype, dtype.lower()),
         size_bytes=sum(file.stat().st_size for file in files),
         input_sizes=tuple(sorted(widths)),
+        tied=tied,
     )
 
 

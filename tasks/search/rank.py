@@ -21,17 +21,20 @@ RELATIVE = {"decode_tokens_per_s": "decode_speedup", "prefill_tokens_per_s": "pr
 def recommend(rows: Sequence[ScoreRow], reference: str, weights: Weights) -> Recommendation:
     """Rank the measured candidates; the front also holds the reference and the rivals, which never win.
 
-    Utility, 0 to 1: each objective is scaled between the worst (0) and the best (1) measured candidate, speeds and
-    memory by their logarithm so that 20 -> 40 tok/s counts as much as 40 -> 80, and the scaled values are added with
-    the weights' shares. An objective that no candidate has measured is left out (peak memory is replaced by the
-    artifact's size); one that only this candidate lacks earns it nothing. All equal scales to 1.
+    Utility, 0 to 1: each objective is scaled between the worst (0) and the best (1) of the measured candidates and
+    the reference, speeds and memory by their logarithm so that 20 -> 40 tok/s counts as much as 40 -> 80, and the
+    scaled values are added with the weights' shares. The reference anchors the scale: what is usually 0 in speed and
+    memory and 1 in quality is no gain and no loss against it, not merely the worst of the others. An objective that
+    no candidate has measured is left out (peak memory is replaced by the artifact's size); one that only this
+    candidate lacks earns it nothing. All equal scales to 1.
     """
     candidates = [row for row in rows if row.role == "candidate" and row.status == "ok"]
     objectives = _objectives(candidates)
     points = {row.variant: _point(row, objectives) for row in rows if row.status == "ok"}
     found = front(points, objectives)
     shares, fallback = _shares(weights, objectives)
-    scaled = {o.name: normalise({c.variant: points[c.variant] for c in candidates}, o) for o in objectives}
+    compared = {name: points[name] for name in (*(c.variant for c in candidates), reference) if name in points}
+    scaled = {o.name: normalise(compared, o) for o in objectives}
     utility = {c.variant: sum(shares[name] * s.get(c.variant, 0.0) for name, s in scaled.items()) for c in candidates}
     ordered = sorted(candidates, key=lambda row: _order(row, utility))
     roles = {row.variant: row.role for row in rows}

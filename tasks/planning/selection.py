@@ -1,0 +1,140 @@
+"""Rank the frameworks for a target, a model and the user's requirements (S2, S4). Pure: the knowledge is in matrix.yaml.
+
+A framework's score is the weighted mean, with the weights `shares`, of up to four points between 0 and 1: its place in the
+hardware matrix, whether the decision tree ends at it, how well it meets the requirements (their weights x its marks), and
+its place in the preference order of the stage of work, if that has one. What cannot run ranks behind what can.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from tasks.config import Assess
+from tasks.planning.table import Platform, Table, table
+from tasks.records import Framework, FrameworkChoice, Hardware, ModelProfile, Selection, Support
+
+FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
+Order = dict[str, tuple[int, str]]  # framework -> place, why
+
+
+def select(hardware: Hardware, model: ModelProfile, wishes: Assess) -> Selection:
+    """Rank all four frameworks, each with its reasons, and record the questions that led there."""
+    row, stand_in = platform_of(hardware)
+    chosen, path = decide(hardware, model, wishes.stage)
+    large = model.parameters > table().large_parameters
+    stage = "enterprise" if large and wishes.stage != "enterprise" else wishes.stage
+    if stage != wishes.stage:
+        path = (*path, "Preference order? enterprise, because of the model's size")
+    order = order_of(stage)
+    choices = []
+    for framework in FRAMEWORKS:
+        points, reasons = _points(framework, table().platforms[row], row, chosen, order)
+        fit, why = requirements_fit(framework, model, wishes)
+        points["requirements"] = fit
+        choices.append((framework, _mean(points), (*reasons, why), supports(framework, hardware, model)))
+    choices.sort(key=lambda choice: (not choice[3].ok, -choice[1], choice[0]))
+    ranking = tuple(
+        FrameworkChoice(rank=rank, framework=framework, score=score, reasons=reasons, support=support)
+        for rank, (framework, score, reasons, support) in enumerate(choices, 1)
+    )
+    first = f"Hardware? {hardware.family} on {hardware.architecture.value or 'an unknown architecture'}: row {row}"
+    return Selection(device=hardware.device, path=(f"{first}{stand_in}", *path), ranking=ranking)
+
+
+def platform_of(hardware: Hardware) -> tuple[str, str]:
+    """The row of the hardware matrix, and why it stands in where the family has none of its own."""
+    rows = table().families[hardware.family]
+    row = rows.get(hardware.architecture.value or "", rows["any"])
+    return row, "" if row == hardware.family else f" ({table().stands_in[row]})"
+
+
+def decide(hardware: Hardware, model: ModelProfile, stage: str) -> tuple[tuple[Framework, ...], tuple[str, ...]]:
+    """Walk the decision tree; returns the frameworks at its end and the questions with their answers."""
+    answer = table().platforms[platform_of(hardware)[0]].answer
+    facts = {
+        "apple": "yes" if answer == "apple" else "no",
+        "large": "yes" if model.parameters > table().large_parameters else "no",
+        "stage": stage,
+        "platform": answer,
+        "model": "multimodal" if model.modality == "image-classifier" else "language",
+    }
+    tree = table().tree
+    at, path = tree.start, []
+    while True:
+        question = tree.questions[at]
+        branch = question.answers[facts[question.fact]]
+        step = f"{question.ask} {facts[question.fact]}"
+        if branch.next is None:
+            return branch.choose, (*path, f"{step}: {' or '.join(branch.choose)}")
+        path.append(step)
+        at = branch.next
+
+
+def order_of(stage: str) -> Order:
+    """Place and reason of each framework in the preference order of `stage`; empty where there is none."""
+    preferences = next((entries for name, entries in table().orders.items() if name == stage), ())
+    return {entry.framework: (place, f"{stage}: {entry.why}") for place, entry in enumerate(preferences, 1)}
+
+
+def requirements_fit(framework: Framework, model: ModelProfile, wishes: Assess) -> tuple[float, str]:
+    """How well a framework meets the weighted requirements, 0 to 1, and what speaks most for and against it."""
+    weights = {name: weight for name, weight in wishes.requirements.model_dump().items() if weight > 0}
+    if not weights:
+        return 0.5, "no requirement has a weight"
+    marks = {name: _mark(table(), name, framework, model) for name in weights}
+    fit = sum(weights[name] * marks[name] for name in weights) / sum(weights.values())
+    gained = max(weights, key=lambda name: weights[name] * marks[name])
+    lost = max(weights, key=lambda name: weights[name] * (1 - marks[name]))
+    against = f", against it {_words(lost)}" if marks[lost] < 1 else ""
+    return fit, f"meets the requirements by {fit:.2f}: for it {_words(gained)}{against}"
+
+
+def runs_on(framework: Framework, hardware: Hardware) -> Support:
+    """Whether the framework has a runtime on the target."""
+    if hardware.is_host:
+        return Support(ok=True, reason="runs on this machine")
+    reason = table().cannot_run.get(framework, {}).get(hardware.family)
+    return Support(ok=not reason, reason=reason or f"has a runtime for {hardware.family}")
+
+
+def supports(framework: Framework, hardware: Hardware, model: ModelProfile) -> Support:
+    """Whether the framework can take this model to this target; the model is asked first."""
+    of_model, on_target = model.compatibility[framework], runs_on(framework, hardware)
+    return of_model if not of_model.ok or on_target.ok else on_target
+
+
+def _points(
+    framework: Framework, platform: Platform, row: str, chosen: tuple[Framework, ...], order: Order
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Points from the matrix, the tree and the preference order, with a reason for each."""
+    worth = table().platform_points
+    if framework == platform.primary:
+        place, why = worth.primary, f"first choice for {row}: {platform.special}"
+    elif framework == platform.secondary:
+        place, why = worth.secondary, f"second choice for {row}"
+    else:
+        place, why = worth.other, f"not named for {row}"
+    points, reasons = {"platform": place, "tree": float(framework in chosen)}, [why]
+    if framework in chosen:
+        reasons.append("the decision tree ends here")
+    if order:
+        number, preference = order[framework]
+        points["order"] = 1 - (number - 1) / len(order)
+        reasons.append(f"{number} of {len(order)} for {preference}")
+    return points, tuple(reasons)
+
+
+def _mean(points: dict[str, float]) -> float:
+    shares = table().shares.model_dump()
+    return round(sum(shares[name] * value for name, value in points.items()) / sum(shares[name] for name in points), 4)
+
+
+def _mark(known: Table, requirement: str, framework: Framework, model: ModelProfile) -> float:
+    mark = known.requirements[requirement][framework]
+    if mark == "llm" and model.modality != "causal-lm":
+        return known.marks["poor"]
+    return known.marks[mark]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
