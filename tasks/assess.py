@@ -14,7 +14,7 @@ from tasks.config import Params, load
 from tasks.planning.plan import plan
 from tasks.planning.profile import profile
 from tasks.planning.selection import select
-from tasks.records import Hardware, ModelProfile, PlanEntry, Selection
+from tasks.records import Hardware, ModelProfile, PlanEntry, Recipe, Selection
 from tasks.stage import run_stage
 
 
@@ -51,7 +51,8 @@ def _stage() -> None:
     model.write(paths.PROFILE)
     selection.write(paths.SELECTION)
     write_plan(entries, paths.PLAN)
-    show(model, selection, entries, Console())
+    console = Console()
+    show(model, selection, entries, console if console.is_terminal else Console(width=140))
 
 
 def show(model: ModelProfile, selection: Selection, entries: list[PlanEntry], console: Console) -> None:
@@ -66,13 +67,21 @@ def show(model: ModelProfile, selection: Selection, entries: list[PlanEntry], co
         "rank", "framework", "score", "why", title=f"frameworks for {selection.device}", title_justify="left"
     )
     for choice in selection.ranking:
-        able = choice.support.reason if choice.support.ok else f"[red]cannot: {choice.support.reason}[/]"
-        ranking.add_row(str(choice.rank), choice.framework, f"{choice.score:.2f}", "\n".join((*choice.reasons, able)))
+        able = () if choice.support.ok else (f"cannot: {choice.support.reason}",)
+        ranking.add_row(str(choice.rank), choice.framework, f"{choice.score:.2f}", "; ".join((*able, *choice.reasons)))
     console.print(ranking)
-    planned = Table("variant", "action", "reason", "recipe", title="plan", title_justify="left")
+    planned = Table("variant", "action", "reason", "recipe", "timed here", title="plan", title_justify="left")
     for entry in entries:
-        planned.add_row(entry.variant, entry.action, entry.reason, "\n".join(entry.recipe.reasons))
+        speed = "yes" if entry.speed_on_device.ok else "not this device"
+        planned.add_row(entry.variant, entry.action, entry.reason, how(entry.recipe), speed)
     console.print(planned)
+
+
+def how(recipe: Recipe) -> str:
+    """A recipe in a few words; its reasons stand in the plan's file."""
+    group = f", groups of {recipe.group_size}" if recipe.group_size else ""
+    share = f", {recipe.ratio:.0%} of layers" if recipe.ratio < 1 else ""
+    return f"{recipe.precision} {recipe.method}{group}{share}"
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def check(splits: Splits, encode: Encode, params: config.Data) -> Sequence[str]:
     ]
     result = check_data(pd.DataFrame(rows), params.max_tokens, params.evaluation_rows, params.calibration_rows)
     require_clean(result)
-    return [line.text for line in result.lines]
+    return [f"{line.name}: {line.observed}" for line in result.lines]
 
 
 def parser() -> argparse.ArgumentParser:

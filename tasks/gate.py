@@ -45,6 +45,7 @@ def lines(report: GateReport, shown: int = SHOWN) -> Sequence[str]:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line."""
     made = argparse.ArgumentParser(prog="python -m tasks.gate", description=__doc__)
     made.add_argument(
         "--enforce",
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the stage; the exit code says how it ended."""
     arguments = parser().parse_args(argv)
 
     def work() -> int:

@@ -36,10 +36,12 @@ def _present(kind: type[R], names: tuple[str, ...], where: Callable[[str], Path]
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line."""
     return argparse.ArgumentParser(prog="python -m tasks.recommend", description=__doc__)
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the stage; the exit code says how it ended."""
     parser().parse_args(argv)
 
     def work() -> None:

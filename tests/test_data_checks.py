@@ -90,8 +90,9 @@ def test_too_few_rows_in_a_split(rows: list[Row], lines: set[str]) -> None:
     assert failed(checked(frame(*rows))) == lines
 
 
-def test_no_rows_at_all() -> None:
-    found = checked(frame())
+@pytest.mark.parametrize("empty", [frame(), pd.DataFrame([])])
+def test_no_rows_at_all(empty: pd.DataFrame) -> None:
+    found = checked(empty)
     assert {"at least 2 evaluation rows", "at least 1 calibration rows"} <= failed(found)
     assert found.counts == {"evaluation": 0, "calibration": 0}
 

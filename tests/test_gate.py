@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_a_metric_that_is_no_column_at_all_fails() -> None:
 
 
 def test_the_suite_itself_refuses_gaps_and_absent_columns() -> None:
-    gap, bare = candidate("gap", retention=GONE), make.row("bare", metrics={})
+    gap, bare = candidate("gap", retention=GONE.model_copy(update={"value": 0.99})), make.row("bare", metrics={})
     found = suites.validate(Gate(), [gap, bare, candidate("whole")])
     assert found["gap"]["min_retention"].failed == (NOT_NULL,)
     assert all(suites.EXISTS in answer.failed for answer in found["bare"].values())
@@ -128,6 +129,10 @@ def test_miss_is_a_share_of_the_limit_and_zero_inside_it(limit: float, observed:
     above = verdict.miss(Threshold("g", "m", maximum=limit), observed)
     assert (below > 0) == (observed < limit) and (above > 0) == (observed > limit)
     assert below + above == pytest.approx(abs(observed - limit) / limit)
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(verdict).failed == 0
 
 
 def test_miss_of_a_zero_limit_is_the_distance() -> None:

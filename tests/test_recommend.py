@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from tasks import paths
 from tasks import recommend as stage
 from tasks.config import Weights
 from tasks.records import Metric, Recommendation, Record, ScoreRow
-from tasks.search import rank
+from tasks.search import pareto, rank
 from tasks.search.pareto import Objective, dominates, front
 from tasks.search.scorecard import scorecard
 from tests import factories as make
@@ -201,6 +203,12 @@ def test_scaled_values_span_0_to_1_and_keep_the_order(points: dict[str, dict[str
     assert scaled[smallest] == 1
 
 
+@pytest.mark.parametrize("module", [pareto, rank])
+def test_doctests(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0 and found.failed == 0
+
+
 def test_normalise_without_values_is_empty() -> None:
     assert rank.normalise({"a": {}}, SIZE) == {}
 
@@ -276,7 +284,7 @@ def test_reference_and_rivals_are_on_the_front_but_never_ranked() -> None:
     assert set(found.front) == {REFERENCE, RIVAL, "quick"}
     assert [r.variant for r in found.ranking if not r.on_front] == ["exact"]
     beaten = next(r for r in found.ranking if r.variant == "exact")
-    assert beaten.reason.startswith("beaten or equalled in everything by gguf-f16 (rival); quality 1.00 x 40%")
+    assert beaten.reason.startswith("beaten or equalled in everything by gguf-f16 (rival); quality 0.99 x 40%")
 
 
 def test_the_sentence_names_the_first_its_numbers_and_the_next() -> None:

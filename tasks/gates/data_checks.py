@@ -41,9 +41,9 @@ def check_data(frame: pd.DataFrame, max_tokens: int, evaluation_rows: int, calib
     """Validate prepared rows: columns split ("evaluation" or "calibration"), text, tokens (int), text_sha256.
 
     Row counts are minimums; token counts must lie between 8 and `max_tokens`. When a column is absent the rows are
-    not looked at.
+    not looked at. A frame of no rows and no columns counts as empty data.
     """
-    rows = frame.reset_index(drop=True)
+    rows = (frame if len(frame.columns) else frame.reindex(columns=list(COLUMNS))).reset_index(drop=True)
     lines = _validate(rows, _schema())
     if all(line.passed for line in lines):
         rows[SHARED] = rows.groupby("text_sha256")["split"].transform("nunique")

@@ -14,8 +14,8 @@ from tasks.records import FRAMEWORK_OF, Hardware, ModelProfile, PlanEntry, Selec
 def plan(params: Params, hardware: Hardware, model: ModelProfile, selection: Selection) -> list[PlanEntry]:
     """Plan all variants in their order in params.yaml; raises ConfigError for an unknown framework's name.
 
-    `assess.frameworks`: auto takes all that fit the target, a list those of the list that fit it, `all` also those that the
-    target cannot run. An architecture that a framework does not know is skipped in each case.
+    `assess.frameworks`: auto takes all that fit the target, a list those of the list that fit it, `all` also those that
+    the target cannot run. An architecture that a framework does not know is skipped in each case.
     """
     _check_names(params.assess.frameworks)
     wanted = {name: wish(variant, params, hardware, model, selection) for name, variant in params.variants.items()}
@@ -83,6 +83,5 @@ def _check_names(frameworks: str | tuple[str, ...]) -> None:
         if name not in FRAMEWORKS:
             close = difflib.get_close_matches(name, FRAMEWORKS, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(
-                f"assess.frameworks: {name!r} is not known; {hint}allowed: auto, all, or a list of {', '.join(FRAMEWORKS)}"
-            )
+            allowed = f"auto, all, or a list of {', '.join(FRAMEWORKS)}"
+            raise ConfigError(f"assess.frameworks: {name!r} is not known; {hint}allowed: {allowed}")

@@ -61,7 +61,7 @@ def method_reason(name: str, variant: Variant) -> str:
 
 
 def fit_group(variant: Variant, widths: tuple[int, ...]) -> tuple[int, list[str]]:
-    """The largest group size, at most the one asked for, that divides all input widths; and what was changed, and why."""
+    """The largest group size, at most the one asked for, that divides all input widths; and what changed, and why."""
     asked, kernels = variant.group_size, table().groups.get(variant.backend)
     if not asked or kernels is None or not widths:
         return asked, []

@@ -1,10 +1,11 @@
 """Describe a model from its Hugging Face directory (S3): config.json and the headers of its weights, nothing is run.
 
 Memory is estimated per precision as weights + KV cache at full context, in 10^6 bytes:
-fp32 has 4 bytes per parameter, bf16 and fp16 have 2. int8 stores linear layers and embeddings at 8.5 bits: 8, and a 16-bit
-scale and a 16-bit offset for every group of 64. int4 stores linear layers at 4.5 bits, embeddings at 8.5, as the runtimes do.
-What is neither (norms, biases, convolutions) stays at 16 bits. The KV cache holds
-2 (key, value) x layers x KV heads x head width x context x 2 bytes; models with sliding windows or latent attention need less.
+fp32 has 4 bytes per parameter, bf16 and fp16 have 2. int8 stores linear layers and embeddings at 8.5 bits: 8, and a
+16-bit scale and a 16-bit offset for every group of 64. int4 stores linear layers at 4.5 bits, embeddings at 8.5, as the
+runtimes do. What is neither (norms, biases, convolutions) stays at 16 bits.
+The KV cache of a causal language model holds 2 (key, value) x layers x KV heads x head width x context x 2 bytes;
+models with sliding windows or latent attention need less.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def modality_of(architecture: str, config: Mapping[str, Any]) -> Modality:
             return modality
     endings = ", ".join(f"*{suffix}" for suffix, _ in SUFFIXES)
     raise ModelError(
-        f"architecture {architecture!r} is no causal language model, text encoder or image classifier; allowed: {endings}"
+        f"architecture {architecture!r} is no causal language model, text encoder or image classifier; "
+        f"allowed: {endings}"
     )
 
 

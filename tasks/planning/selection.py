@@ -1,8 +1,9 @@
-"""Rank the frameworks for a target, a model and the user's requirements (S2, S4). Pure: the knowledge is in matrix.yaml.
+"""Rank the frameworks for a target, a model and the user's requirements (S2, S4). Pure; matrix.yaml has the knowledge.
 
-A framework's score is the weighted mean, with the weights `shares`, of up to four points between 0 and 1: its place in the
-hardware matrix, whether the decision tree ends at it, how well it meets the requirements (their weights x its marks), and
-its place in the preference order of the stage of work, if that has one. What cannot run ranks behind what can.
+A framework's score is the weighted mean, with the weights `shares`, of up to four points between 0 and 1: its place in
+the hardware matrix, whether the decision tree ends at it, how well it meets the requirements (the mean of its marks,
+weighted as the user does), and its place in the preference order of the stage of work, if that has one. What cannot run
+ranks behind what can.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def decide(hardware: Hardware, model: ModelProfile, stage: str) -> tuple[tuple[F
         "model": "multimodal" if model.modality == "image-classifier" else "language",
     }
     tree = table().tree
-    at, path = tree.start, []
+    at = tree.start
+    path: list[str] = []
     while True:
         question = tree.questions[at]
         branch = question.answers[facts[question.fact]]
@@ -85,8 +87,8 @@ def requirements_fit(framework: Framework, model: ModelProfile, wishes: Assess) 
     fit = sum(weights[name] * marks[name] for name in weights) / sum(weights.values())
     gained = max(weights, key=lambda name: weights[name] * marks[name])
     lost = max(weights, key=lambda name: weights[name] * (1 - marks[name]))
-    against = f", against it {_words(lost)}" if marks[lost] < 1 else ""
-    return fit, f"meets the requirements by {fit:.2f}: for it {_words(gained)}{against}"
+    against = f", against it {_words(lost)}" if marks[lost] < 1 and lost != gained else ""
+    return fit, f"meets {fit:.0%} of the requirements: for it {_words(gained)}{against}"
 
 
 def runs_on(framework: Framework, hardware: Hardware) -> Support:
@@ -125,7 +127,7 @@ def _points(
 
 
 def _mean(points: dict[str, float]) -> float:
-    shares = table().shares.model_dump()
+    shares: dict[str, float] = table().shares.model_dump()
     return round(sum(shares[name] * value for name, value in points.items()) / sum(shares[name] for name in points), 4)
 
 

@@ -107,7 +107,8 @@ def _kind(tensor: Tensor) -> str:
     embedding = any(part in tensor.name for part in EMBEDDINGS)
     if embedding and len(tensor.shape) == 2 and "proj" not in tensor.name:
         return "embedding"
-    return "linear" if len(tensor.shape) in (2, 3) and "norm" not in tensor.name.lower() else "other"
+    stacked = len(tensor.shape) == 3 and "expert" in tensor.name  # other 3-D tensors are learned tokens and positions
+    return "linear" if stacked or (len(tensor.shape) == 2 and "norm" not in tensor.name.lower()) else "other"
 
 
 def _input_sizes(tensor: Tensor, config: Mapping[str, Any]) -> tuple[int, ...]:

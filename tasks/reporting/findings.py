@@ -1,0 +1,109 @@
+"""Everything a report is made from: the records of one run, as the stages wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tasks.config import Gate, Weights
+from tasks.models.text_data import DataCard
+from tasks.records import (
+    Artifact,
+    Benchmark,
+    Evaluation,
+    GateReport,
+    Hardware,
+    Metric,
+    ModelProfile,
+    Package,
+    PlanEntry,
+    Recommendation,
+    ScoreRow,
+    Selection,
+    Verdict,
+)
+
+ABSENT = Metric(state="missing", reason="not in the scorecard")
+
+
+class Failure(NamedTuple):
+    """One stage that failed for one variant, and the command that repeats it."""
+
+    variant: str
+    stage: str
+    reason: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the scorecard shows: results per variant, verdicts, and the records behind them where there are any."""
+
+    recommendation: Recommendation
+    gates: GateReport
+    artifacts: Mapping[str, Artifact]
+    evaluations: Mapping[str, Evaluation]
+    benchmarks: Mapping[str, Benchmark]
+
+    @property
+    def rows(self) -> tuple[ScoreRow, ...]:
+        """The scorecard's rows, in the order of the plan."""
+        return self.recommendation.rows
+
+    @property
+    def reference(self) -> str:
+        """Name of the variant everything is compared with."""
+        return self.recommendation.reference
+
+    @property
+    def winner(self) -> ScoreRow | None:
+        """The row that won, if one passed."""
+        return next((row for row in self.rows if row.variant == self.gates.winner), None)
+
+    def row(self, variant: str) -> ScoreRow | None:
+        """The row of one variant."""
+        return next((row for row in self.rows if row.variant == variant), None)
+
+    def verdict(self, variant: str) -> Verdict | None:
+        """The verdict on one variant; skipped ones have none."""
+        return next((verdict for verdict in self.gates.verdicts if verdict.variant == variant), None)
+
+    def failures(self) -> Iterator[Failure]:
+        """The first stage that failed for each variant."""
+        for row in self.rows:
+            stages = (("convert", self.artifacts), ("evaluate", self.evaluations), ("benchmark", self.benchmarks))
+            for stage, records in stages:
+                record = records.get(row.variant)
+                if record is not None and record.status == "failed":
+                    yield Failure(row.variant, stage, record.reason, record.command)
+                    break
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of a run, for the page."""
+
+    scores: Scores
+    hardware: Hardware
+    model: ModelProfile
+    selection: Selection
+    plan: Mapping[str, PlanEntry]
+    package: Package
+    package_readme: str  # empty when nothing was packaged
+    data: DataCard
+    profile: str
+    gate: Gate
+    weights: Weights
+    registered_as: str
+
+
+def metric(row: ScoreRow | None, name: str) -> Metric:
+    """One cell of a row; a metric the row does not have is missing."""
+    return row.metrics.get(name, ABSENT) if row is not None else ABSENT
+
+
+def value(row: ScoreRow | None, name: str) -> float | None:
+    """The measured value of one metric, or None."""
+    found = metric(row, name)
+    return found.value if found.state == "measured" else None

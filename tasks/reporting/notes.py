@@ -1,0 +1,113 @@
+"""What a reader must know to weigh the figures: data, reference, samples, conditions, and what was not measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tasks.config import Gate
+from tasks.records import Benchmark
+from tasks.reporting.figures import gate_name
+from tasks.reporting.findings import Findings, Scores, metric
+
+WIDE = 0.20  # spread beyond which a timing is called approximate
+QUANTIZED = re.compile(r"\bI?Q[2-8](_\w+)?\b|\b[2-8][- ]bit\b|\bquantized\b", re.IGNORECASE)
+
+
+def notes(found: Findings) -> list[str]:
+    """The notes that hold for this run, the most important first."""
+    return [*_reference(found), *_profile(found), *_data(found), *_timing(found.scores), *_gaps(found), *_gates(found.gate)]
+
+
+def from_quantized(origin: str) -> bool:
+    """Whether the reference's origin says that its weights had been quantized before.
+
+    >>> from_quantized("model.Q4_1.gguf, expanded once to fp32"), from_quantized("org/name, safetensors in float32")
+    (True, False)
+    """
+    return QUANTIZED.search(origin) is not None
+
+
+def _reference(found: Findings) -> list[str]:
+    said = [f"The reference is {found.scores.reference}, made from {found.model.origin}"]
+    if from_quantized(found.model.origin):
+        said.append(
+            "The reference was itself made from quantized weights. Every quality figure here is a loss against that "
+            "reference, not against the model as it was trained, and variants of few bits are quantized a second time."
+        )
+    return said
+
+
+def _profile(found: Findings) -> list[str]:
+    said = []
+    if found.profile == "quick":
+        said.append("Made in the quick profile: fewer rows and repetitions, so wider errors. Decide on a full run.")
+    if not found.hardware.is_host:
+        said.append(
+            f"The target is the device profile {found.hardware.device}, not this machine: artifacts and quality are "
+            "real, speed and memory were not measured, and gates on them are inconclusive."
+        )
+    return said
+
+
+def _data(found: Findings) -> Iterable[str]:
+    card, scored = found.data, found.scores.evaluations.values()
+    predictions = max((e.predictions for e in scored), default=0)
+    yield (
+        f"Quality: {card.evaluation_rows} rows of {card.source}, {predictions} next-token predictions, the same token "
+        f"ids for every runtime; {card.calibration_rows} other rows for calibration. This is text of one kind: measure "
+        "on your own before you rely on it."
+    )
+    partial = [e for e in scored if e.subset and e.status == "ok"]
+    if partial:
+        rows = ", ".join(f"{e.variant} ({e.rows} rows, {e.predictions} predictions)" for e in partial)
+        yield f"Scored on fewer rows, and compared with the reference on those: {rows}."
+
+
+def _timing(scores: Scores) -> Iterable[str]:
+    timed = [b for b in scores.benchmarks.values() if b.decode_tokens_per_s is not None]
+    if not timed:
+        return
+    one = timed[0]
+    counts = {b.decode_tokens_per_s.n for b in timed if b.decode_tokens_per_s is not None}
+    yield (
+        f"Speed: {one.threads} threads, prompts of {one.prompt_tokens_short} (time to first token) and "
+        f"{one.prompt_tokens_long} tokens (prefill), {one.new_tokens} new tokens (decode); medians of "
+        f"{_range(counts)} decode timings in fresh processes. Too few for percentiles, so none are given."
+    )
+    yield "Peak memory is that of the whole process with its imports, measured in a pass of its own."
+    wide = [b.variant for b in timed if b.decode_tokens_per_s is not None and b.decode_tokens_per_s.spread > WIDE]
+    if wide:
+        yield f"Decode timings varied by more than {WIDE:.0%} for {', '.join(wide)}: take those as approximate."
+    yield from _load(timed)
+
+
+def _load(timed: list[Benchmark]) -> Iterable[str]:
+    loads = [b.before.load_1m.value for b in timed if b.before is not None and b.before.load_1m.value is not None]
+    if loads:
+        yield (
+            f"Load average of the machine before the measurements: {min(loads):.2f} to {max(loads):.2f}. "
+            "It decays over a minute, so it includes the pipeline's own work."
+        )
+
+
+def _gaps(found: Findings) -> Iterable[str]:
+    gaps: dict[str, list[str]] = {}
+    for row in found.scores.rows:
+        cell = metric(row, "decode_tokens_per_s")
+        if row.status == "ok" and cell.state == "not-measured":
+            gaps.setdefault(cell.reason, []).append(row.variant)
+    for reason, variants in gaps.items():
+        stated = reason if reason.startswith("not measured") else f"not measured on this device: {reason}"
+        yield f"{', '.join(variants)}: {stated}."
+
+
+def _gates(gate: Gate) -> Iterable[str]:
+    off = [gate_name(name).long for name in Gate.model_fields if getattr(gate, name) is None]
+    if off:
+        yield f"Switched off in params.yaml: the gate on {', '.join(off)}."
+
+
+def _range(counts: Iterable[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,0 +1,356 @@
+"""The report as one HTML page that needs nothing else: no script library, no font, no request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tasks.records import Benchmark, Expectation, Reading, ScoreRow
+from tasks.reporting import conclusion, figures, gains, plots, table
+from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, gate_name, limit
+from tasks.reporting.findings import Findings, Scores, metric, value
+from tasks.reporting.notes import from_quantized, notes
+from tasks.reporting.watch import watch
+
+HERE = Path(__file__).parent
+CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+class Fact(NamedTuple):
+    """A name, its value, and a remark: for what is unknown, the reason."""
+
+    name: str
+    value: str
+    remark: str = ""
+    known: bool = True
+
+
+class GateCell(NamedTuple):
+    """One expectation, shown."""
+
+    text: str
+    miss: str
+    outcome: str
+    tip: str
+
+
+def page(found: Findings) -> str:
+    """Render the page; the same findings give the same bytes."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("template.html.j2").render(context(found))
+
+
+def context(found: Findings) -> dict[str, Any]:
+    """Everything the template shows."""
+    scores = found.scores
+    winner = scores.winner.variant if scores.winner is not None else ""
+    return {
+        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        "found": found,
+        "scores": scores,
+        "title": conclusion.title(scores),
+        "sentence": conclusion.sentence(scores),
+        "against_bf16": conclusion.against_bf16(scores),
+        "nearest": conclusion.nearest(scores),
+        "headline": headline(scores),
+        "measured": measured(scores.benchmarks.values()),
+        "columns": table.COLUMNS,
+        "lines": table.lines(scores),
+        "legend": table.legend(scores),
+        "planes": planes(scores),
+        "speeds": speeds(scores),
+        "unplotted": unplotted(scores),
+        "engines": dict.fromkeys(row.backend for row in scores.rows),
+        "gains": gains.gains(scores),
+        "gain_shares": gains.shares(scores, winner),
+        "gate_heads": gate_heads(scores),
+        "gate_rows": gate_rows(scores),
+        "code": code(found.package_readme),
+        "guidance": guidance(found),
+        "watch": watch(scores, found.package),
+        "texts": texts(scores),
+        "hardware": hardware(found),
+        "model": model(found),
+        "runtimes": runtimes(scores),
+        "versions": versions(scores),
+        "commands": commands(found),
+        "notes": notes(found),
+        "quantized_reference": from_quantized(found.model.origin),
+        "failures": list(scores.failures()),
+        "figure": figure,
+        "factor": factor,
+        "nothing": NOTHING,
+    }
+
+
+def headline(scores: Scores) -> list[Fact]:
+    """The winner's four figures with what they are against the reference and PyTorch bf16."""
+    wanted = (
+        ("decode_tokens_per_s", "decode, tok/s", "decode_speedup"),
+        ("prefill_tokens_per_s", "prefill, tok/s", "prefill_speedup"),
+        ("peak_rss_mb", "peak memory, MB", "memory_share"),
+        ("perplexity_ratio", "perplexity ratio", ""),
+    )
+    row = scores.winner
+    if row is None:
+        return []
+    return [
+        Fact(words, figure(name, number), _compared(scores, row, ratio))
+        for name, words, ratio in wanted
+        if (number := value(row, name)) is not None
+    ]
+
+
+def _compared(scores: Scores, row: ScoreRow, ratio: str) -> str:
+    if not ratio:
+        kept = value(row, "retention")
+        return f"{figure('retention', kept)} of the accuracy kept" if kept is not None else ""
+    sides = ((ratio, scores.reference), (f"{ratio}_vs_bf16", "torch bf16"))
+    found = [(figure(ratio, number), who) for name, who in sides if (number := value(row, name)) is not None]
+    return " · ".join(f"{number} {'of ' if 'share' in ratio else ''}{who}" for number, who in found)
+
+
+def measured(benchmarks: Iterable[Benchmark]) -> str:
+    """The day, or days, of the measurements."""
+    days = sorted({state.when[:10] for b in benchmarks for state in (b.before, b.after) if state is not None})
+    return "" if not days else days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
+def planes(scores: Scores) -> list[tuple[str, Markup]]:
+    """Quality against decode speed, and against memory."""
+    start = {name: value(scores.row(scores.reference), name) for name in ("decode_tokens_per_s", "peak_rss_mb")}
+    quality = plots.Axis(
+        "perplexity ratio, better upwards", plots.above_one, plots.RATIO_TICKS, lambda v: f"{v:g}", False,
+        *_gate_line(scores, "max_perplexity_ratio", 1.0),
+    )  # fmt: skip
+    wanted = (
+        ("Quality and decode speed", "decode_tokens_per_s", "decode, tok/s", True, "min_decode_speedup"),
+        ("Quality and memory", "peak_rss_mb", "peak memory, MB", False, "max_memory_share"),
+    )
+    found = []
+    for name, key, label, higher, gate in wanted:
+        line = _gate_line(scores, gate, start[key])
+        axis = plots.Axis(label, plots.log, plots.LOG_TICKS, lambda v: f"{v:g}", higher, *line)
+        drawing = plots.scatter(_points(scores, key), axis, quality, f"{name}, one mark per variant")
+        if drawing:
+            found.append((name, Markup(drawing)))  # noqa: S704 - escaped where it is made
+    return found
+
+
+def _gate_line(scores: Scores, gate: str, unit: float | None) -> tuple[float | None, str]:
+    """Where a gate's limit lies in a metric's own unit, and its label."""
+    e = next((e for v in scores.gates.verdicts for e in v.expectations if e.gate == gate), None)
+    bound = _bound(e) if e is not None else None
+    if e is None or bound is None or unit is None:
+        return None, ""
+    return bound * unit, f"gate {'≥' if e.minimum is not None else '≤'} {limit(e.metric, bound)}"
+
+
+def _bound(e: Expectation) -> float | None:
+    return e.minimum if e.minimum is not None else e.maximum
+
+
+def _points(scores: Scores, key: str) -> list[plots.Point]:
+    found = []
+    for row in scores.rows:
+        x, y = value(row, key), value(row, "perplexity_ratio")
+        if x is not None and x > 0 and y is not None:
+            front, won = row.variant in scores.recommendation.front, row.variant == scores.gates.winner
+            tip = _tip(row, (key, "perplexity_ratio", "retention", "mean_kl"))
+            found.append(plots.Point(row.variant, x, y, row.backend, row.precision, front, won, tip))
+    return found
+
+
+def _tip(row: ScoreRow, names: Iterable[str]) -> str:
+    known = [(name, value(row, name)) for name in names]
+    said = [f"{name.replace('_', ' ')} {figure(name, number)}" for name, number in known if number is not None]
+    return f"{row.variant}\n" + "\n".join(said)
+
+
+def speeds(scores: Scores) -> list[tuple[str, Markup]]:
+    """Decode and prefill, a bar per variant with whiskers."""
+    found = []
+    for name, key, ratio, gate in (
+        ("Decode, tok/s", "decode_tokens_per_s", "decode_speedup", "min_decode_speedup"),
+        ("Prefill, tok/s", "prefill_tokens_per_s", "prefill_speedup", "min_prefill_speedup"),
+    ):
+        start = value(scores.row(scores.reference), key)
+        rows = [_bar(scores, row, key, ratio) for row in scores.rows if row.status == "ok"]
+        drawing = plots.bars(rows, *_gate_line(scores, gate, start), f"{name}, a bar per variant")
+        if drawing:
+            found.append((name, Markup(drawing)))  # noqa: S704 - escaped where it is made
+    return found
+
+
+def _bar(scores: Scores, row: ScoreRow, key: str, ratio: str) -> plots.Bar:
+    cell, won = metric(row, key), row.variant == scores.gates.winner
+    if cell.value is None or cell.state != "measured":
+        words = NOT_MEASURED if cell.state == "not-measured" else "missing"
+        return plots.Bar(row.variant, row.backend, None, 0, 0, won, words, f"{row.variant}: {cell.reason}")
+    record = scores.benchmarks.get(row.variant)
+    quantity = getattr(record, key, None)
+    low, high = (quantity.low, quantity.high) if quantity is not None else (cell.value, cell.value)
+    times = value(row, ratio)
+    words = figure(key, cell.value) + (f"  {figure(ratio, times)}" if times is not None else "")
+    count = f", {cell.n} timings" if cell.n else ""
+    tip = f"{row.variant}\n{figure(key, cell.value)} tok/s ({figure(key, low)} to {figure(key, high)}{count})"
+    return plots.Bar(row.variant, row.backend, cell.value, low, high, won, words, tip)
+
+
+def unplotted(scores: Scores) -> list[str]:
+    """Variants that have no place in the planes."""
+    shown = {p.name for key in ("decode_tokens_per_s", "peak_rss_mb") for p in _points(scores, key)}
+    return [row.variant for row in scores.rows if row.variant not in shown]
+
+
+def gate_heads(scores: Scores) -> list[Fact]:
+    """The gates with their limits."""
+    first = next((v.expectations for v in scores.gates.verdicts), ())
+    bounds = [(e, _bound(e)) for e in first]
+    return [
+        Fact(gate_name(e.gate).long, f"{'at least' if e.minimum is not None else 'at most'} {limit(e.metric, bound)}")
+        for e, bound in bounds
+        if bound is not None
+    ]
+
+
+def gate_rows(scores: Scores) -> list[tuple[ScoreRow, str, list[GateCell]]]:
+    """Variant, outcome and a cell per gate; candidates first, then what they are compared with."""
+    found = []
+    for verdict in scores.gates.verdicts:
+        row = scores.row(verdict.variant)
+        if row is not None:
+            found.append((row, str(verdict.outcome), [_gate_cell(e) for e in verdict.expectations]))
+    return sorted(found, key=lambda item: item[0].role != "candidate")
+
+
+def _gate_cell(e: Expectation) -> GateCell:
+    missing = NOT_MEASURED if e.outcome == "inconclusive" else "missing"
+    text = figure(e.metric, e.observed) if e.observed is not None else missing
+    side = "short" if e.minimum is not None else "over"
+    return GateCell(text, f"{figures.share(e.miss)} {side}" if e.miss is not None else "", e.outcome, e.reason)
+
+
+def factor(number: float | None, metric_name: str) -> str:
+    """A factor of a gain: times for speed, a share for memory."""
+    if number is None:
+        return NOT_MEASURED
+    return f"{number:.0%}" if metric_name == "peak_rss_mb" else figure("speedup", number)
+
+
+def code(readme: str) -> str:
+    """The first block of code in the package's README."""
+    block = CODE.search(readme)
+    return block.group(2).rstrip() if block else ""
+
+
+def guidance(found: Findings) -> list[Fact]:
+    """How to take the winner to where it runs."""
+    row, package = found.scores.winner, found.package
+    if row is None or package.status != "ok":
+        return []
+    peak, record = value(row, "peak_rss_mb"), found.scores.benchmarks.get(row.variant)
+    runtime = record.runtime if record is not None else {}
+    types = ", ".join(f"{name.replace('_', ' ')} {runtime[name]}" for name in ("execution", "kv_cache") if name in runtime)
+    facts = [
+        Fact("Take", "artifacts/package", f"{package.size_mb:.0f} MB: model, tokenizer, card, manifest of SHA-256 sums"),
+        Fact("Or load", f"models:/{found.registered_as}@champion", "from the registry, once the flow has promoted it"),
+        Fact("Memory", f"{peak:.0f} MB", "peak of one process at the prompt lengths measured; longer contexts need more")
+        if peak is not None
+        else None,
+        Fact("Threads", str(record.threads), "as measured; set the same or measure again") if record is not None else None,
+        Fact("Precision", types, "as the runtime really used it; another CPU may choose another") if types else None,
+        Fact("Roll back", "make rollback", "the former champion stays registered as previous"),
+    ]
+    return [fact for fact in facts if fact is not None]
+
+
+def texts(scores: Scores) -> list[tuple[str, str, str]]:
+    """Greedy continuation of the probe question per variant, with how near the probe text came to the reference."""
+    checks = [(name, made.check) for name, made in scores.artifacts.items() if made.check is not None]
+    return [(name, check.text.strip(), f"KL {figures.small(check.mean_kl)}") for name, check in checks]
+
+
+def hardware(found: Findings) -> list[Fact]:
+    """The device, reading by reading."""
+    device = found.hardware
+    names = {
+        "cpu_model": "CPU", "architecture": "Architecture", "isa": "Instructions", "physical_cores": "Physical cores",
+        "usable_cores": "Usable cores", "caches": "Caches", "memory_mb": "Memory, MB", "disk_total_mb": "Disk, MB",
+        "operating_system": "System", "power_budget_w": "Power budget, W", "machine_id": "Machine",
+    }  # fmt: skip
+    facts = [_reading(words, getattr(device, name)) for name, words in names.items()]
+    for a in device.accelerators:
+        facts.append(Fact(f"{a.name} ({a.runtime})", "available" if a.available else "not available", a.reason, a.available))
+    return facts
+
+
+def _reading(name: str, reading: Reading[Any]) -> Fact:
+    if reading.value is None:
+        return Fact(name, "unknown", reading.reason, False)
+    if name == "Caches":
+        sizes = [f"L{c.level} {'' if c.kind == 'unified' else c.kind + ' '}{c.size_kb} KB" for c in reading.value]
+        return Fact(name, ", ".join(sizes), reading.reason)
+    many = isinstance(reading.value, tuple)
+    return Fact(name, ", ".join(map(str, reading.value)) if many else str(reading.value), reading.reason)
+
+
+def model(found: Findings) -> list[Fact]:
+    """The model, as assessed."""
+    m = found.model
+    memory = ", ".join(f"{precision} {mb:.0f}" for precision, mb in m.memory_mb.items())
+    return [
+        Fact("Model", m.name, f"{m.architecture}, {m.modality}"),
+        Fact("Source", m.source, m.origin),
+        Fact("Parameters", f"{m.parameters / 1e6:.1f} M", f"{m.layers} layers, hidden size {m.hidden_size}"),
+        Fact("Size", f"{m.size_mb:.0f} MB", m.dtype),
+        Fact("Estimated memory, MB", memory, "weights and KV cache at full context"),
+        Fact("SHA-256 of the weights", m.sha256),
+    ]
+
+
+def runtimes(scores: Scores) -> list[tuple[str, list[str], dict[str, str]]]:
+    """Precision and threads as each runtime reported them, variants of equal ones together."""
+    grouped: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    for row in scores.rows:
+        timed, scored = scores.benchmarks.get(row.variant), scores.evaluations.get(row.variant)
+        seen = (timed.runtime if timed is not None else {}) or (scored.runtime if scored is not None else {})
+        if seen:
+            grouped.setdefault((row.backend, tuple(sorted(seen.items()))), []).append(row.variant)
+    return [(backend, names, dict(seen)) for (backend, seen), names in grouped.items()]
+
+
+def versions(scores: Scores) -> list[Fact]:
+    """Package versions that made the artifacts."""
+    found: dict[str, str] = {}
+    for made in scores.artifacts.values():
+        found |= made.versions
+    return [Fact(name, found[name]) for name in sorted(found)]
+
+
+def commands(found: Findings) -> list[Fact]:
+    """Lines that repeat this run, and parts of it."""
+    settings = [("MODEL", found.model.source, "sample"), ("TARGET", found.hardware.device, "host"),
+                ("PROFILE", found.profile, "full")]  # fmt: skip
+    run = " ".join(["make run", *(f"{key}={given}" for key, given, usual in settings if given != usual)])
+    facts = [
+        Fact(run, "", "everything; what has not changed is not done again"),
+        Fact("make gate", "", "the verdict in a line, exit code 0 when it passed"),
+        Fact("python -m tasks.report --terminal", "", "the scorecard alone"),
+    ]
+    name = found.scores.gates.winner or found.scores.reference
+    stages = (found.scores.artifacts, found.scores.evaluations, found.scores.benchmarks)
+    records = [stage[name] for stage in stages if name in stage]
+    return facts + [Fact(record.command, "", f"one stage of {name} alone") for record in records]
