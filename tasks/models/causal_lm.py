@@ -56,13 +56,12 @@ def tokenizer_from_gguf(gguf: Path, out: Path) -> None:
     tokens = metadata("tokenizer.ggml.tokens")
     rebuilt = json.loads(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).backend_tokenizer.to_str())
     rebuilt["added_tokens"] = [t for t in rebuilt["added_tokens"] if t["id"] < len(tokens)]
+    if metadata("tokenizer.ggml.model") == "gpt2":  # byte-level BPE; the rest that transformers adds is SentencePiece's
+        byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+        rebuilt |= {"normalizer": None, "decoder": byte_level}
+        rebuilt["model"] |= {"byte_fallback": False, "fuse_unk": False}
     if not metadata("tokenizer.ggml.add_bos_token", False):
-        rebuilt["post_processor"] = {
-            "type": "ByteLevel",
-            "add_prefix_space": True,
-            "trim_offsets": False,
-            "use_regex": True,
-        }
+        rebuilt["post_processor"] = None
     special = {
         name: tokens[metadata(f"tokenizer.ggml.{key}_token_id")]
         for name, key in (

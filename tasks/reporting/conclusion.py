@@ -24,11 +24,15 @@ def sentence(scores: Scores) -> str:
     """The winner's case in a sentence, or why there is none."""
     winner = scores.winner
     if winner is None:
-        text = scores.gates.reason
-        return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+        return opened(scores, scores.gates.reason)
     claims = _claims(winner, scores.reference)
-    text = "; ".join(claims) if claims else scores.gates.reason
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    return opened(scores, "; ".join(claims) or scores.gates.reason)
+
+
+def opened(scores: Scores, text: str) -> str:
+    """A phrase as a sentence; a variant's name at its start keeps its small letters."""
+    named = any(text.startswith(row.variant) for row in scores.rows)
+    return f"{text if named else text[:1].upper() + text[1:]}".rstrip(".") + "."
 
 
 def against_bf16(scores: Scores) -> str:

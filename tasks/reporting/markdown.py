@@ -25,7 +25,11 @@ def markdown(scores: Scores) -> str:
 
 def table(scores: Scores) -> str:
     """The table alone."""
-    heads = ["", "variant", *(f"{c.head} {c.unit}".strip() + (f"<br>{', '.join(c.extras)}" if c.extras else "") for c in COLUMNS)]
+    heads = [
+        "",
+        "variant",
+        *(f"{c.head} {c.unit}".strip() + (f"<br>{', '.join(c.extras)}" if c.extras else "") for c in COLUMNS),
+    ]
     ruler = ["---", "---", *("---:" for _ in COLUMNS), "---"]
     rows = [_row(line) for line in lines(scores)]
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*heads, "verdict"], ruler, *rows))

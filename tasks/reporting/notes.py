@@ -16,7 +16,14 @@ QUANTIZED = re.compile(r"\bI?Q[2-8](_\w+)?\b|\b[2-8][- ]bit\b|\bquantized\b", re
 
 def notes(found: Findings) -> list[str]:
     """The notes that hold for this run, the most important first."""
-    return [*_reference(found), *_profile(found), *_data(found), *_timing(found.scores), *_gaps(found), *_gates(found.gate)]
+    return [
+        *_reference(found),
+        *_profile(found),
+        *_data(found),
+        *_timing(found.scores),
+        *_gaps(found),
+        *_gates(found.gate),
+    ]
 
 
 def from_quantized(origin: str) -> bool:

@@ -62,7 +62,7 @@ def context(found: Findings) -> dict[str, Any]:
         "scores": scores,
         "title": conclusion.title(scores),
         "sentence": conclusion.sentence(scores),
-        "against_bf16": conclusion.against_bf16(scores),
+        "gates_reason": conclusion.opened(scores, scores.gates.reason),
         "nearest": conclusion.nearest(scores),
         "headline": headline(scores),
         "measured": measured(scores.benchmarks.values()),
@@ -96,7 +96,7 @@ def context(found: Findings) -> dict[str, Any]:
 
 
 def headline(scores: Scores) -> list[Fact]:
-    """The winner's four figures with what they are against the reference and PyTorch bf16."""
+    """The winner's four figures, each with a line per comparison: the reference, PyTorch bf16."""
     wanted = (
         ("decode_tokens_per_s", "decode, tok/s", "decode_speedup"),
         ("prefill_tokens_per_s", "prefill, tok/s", "prefill_speedup"),
@@ -116,10 +116,12 @@ def headline(scores: Scores) -> list[Fact]:
 def _compared(scores: Scores, row: ScoreRow, ratio: str) -> str:
     if not ratio:
         kept = value(row, "retention")
-        return f"{figure('retention', kept)} of the accuracy kept" if kept is not None else ""
+        kl = value(row, "mean_kl")
+        said = [f"{figure('retention', kept)} of the accuracy kept" if kept is not None else ""]
+        return "\n".join(filter(None, [*said, f"mean KL {figure('mean_kl', kl)} nats" if kl is not None else ""]))
     sides = ((ratio, scores.reference), (f"{ratio}_vs_bf16", "torch bf16"))
     found = [(figure(ratio, number), who) for name, who in sides if (number := value(row, name)) is not None]
-    return " · ".join(f"{number} {'of ' if 'share' in ratio else ''}{who}" for number, who in found)
+    return "\n".join(f"{number} {'of ' if 'share' in ratio else ''}{who}" for number, who in found)
 
 
 def measured(benchmarks: Iterable[Benchmark]) -> str:
@@ -197,13 +199,13 @@ def speeds(scores: Scores) -> list[tuple[str, Markup]]:
 def _bar(scores: Scores, row: ScoreRow, key: str, ratio: str) -> plots.Bar:
     cell, won = metric(row, key), row.variant == scores.gates.winner
     if cell.value is None or cell.state != "measured":
-        words = NOT_MEASURED if cell.state == "not-measured" else "missing"
+        words = (NOT_MEASURED if cell.state == "not-measured" else "missing", "")
         return plots.Bar(row.variant, row.backend, None, 0, 0, won, words, f"{row.variant}: {cell.reason}")
     record = scores.benchmarks.get(row.variant)
     quantity = getattr(record, key, None)
     low, high = (quantity.low, quantity.high) if quantity is not None else (cell.value, cell.value)
     times = value(row, ratio)
-    words = figure(key, cell.value) + (f"  {figure(ratio, times)}" if times is not None else "")
+    words = (figure(key, cell.value), figure(ratio, times) if times is not None else "")
     count = f", {cell.n} timings" if cell.n else ""
     tip = f"{row.variant}\n{figure(key, cell.value)} tok/s ({figure(key, low)} to {figure(key, high)}{count})"
     return plots.Bar(row.variant, row.backend, cell.value, low, high, won, words, tip)
@@ -220,18 +222,18 @@ def gate_heads(scores: Scores) -> list[Fact]:
     first = next((v.expectations for v in scores.gates.verdicts), ())
     bounds = [(e, _bound(e)) for e in first]
     return [
-        Fact(gate_name(e.gate).long, f"{'at least' if e.minimum is not None else 'at most'} {limit(e.metric, bound)}")
+        Fact(gate_name(e.gate).long, f"{'min' if e.minimum is not None else 'max'} {limit(e.metric, bound)}")
         for e, bound in bounds
         if bound is not None
     ]
 
 
 def gate_rows(scores: Scores) -> list[tuple[ScoreRow, str, list[GateCell]]]:
-    """Variant, outcome and a cell per gate; candidates first, then what they are compared with."""
+    """Variant, outcome and a cell per gate; candidates first, then the rivals."""
     found = []
     for verdict in scores.gates.verdicts:
         row = scores.row(verdict.variant)
-        if row is not None:
+        if row is not None and row.role != "reference":
             found.append((row, str(verdict.outcome), [_gate_cell(e) for e in verdict.expectations]))
     return sorted(found, key=lambda item: item[0].role != "candidate")
 
@@ -263,14 +265,22 @@ def guidance(found: Findings) -> list[Fact]:
         return []
     peak, record = value(row, "peak_rss_mb"), found.scores.benchmarks.get(row.variant)
     runtime = record.runtime if record is not None else {}
-    types = ", ".join(f"{name.replace('_', ' ')} {runtime[name]}" for name in ("execution", "kv_cache") if name in runtime)
+    types = ", ".join(
+        f"{name.replace('_', ' ')} {runtime[name]}" for name in ("execution", "kv_cache") if name in runtime
+    )
     facts = [
-        Fact("Take", "artifacts/package", f"{package.size_mb:.0f} MB: model, tokenizer, card, manifest of SHA-256 sums"),
+        Fact(
+            "Take", "artifacts/package", f"{package.size_mb:.0f} MB: model, tokenizer, card, manifest of SHA-256 sums"
+        ),
         Fact("Or load", f"models:/{found.registered_as}@champion", "from the registry, once the flow has promoted it"),
-        Fact("Memory", f"{peak:.0f} MB", "peak of one process at the prompt lengths measured; longer contexts need more")
+        Fact(
+            "Memory", f"{peak:.0f} MB", "peak of one process at the prompt lengths measured; longer contexts need more"
+        )
         if peak is not None
         else None,
-        Fact("Threads", str(record.threads), "as measured; set the same or measure again") if record is not None else None,
+        Fact("Threads", str(record.threads), "as measured; set the same or measure again")
+        if record is not None
+        else None,
         Fact("Precision", types, "as the runtime really used it; another CPU may choose another") if types else None,
         Fact("Roll back", "make rollback", "the former champion stays registered as previous"),
     ]
@@ -293,7 +303,9 @@ def hardware(found: Findings) -> list[Fact]:
     }  # fmt: skip
     facts = [_reading(words, getattr(device, name)) for name, words in names.items()]
     for a in device.accelerators:
-        facts.append(Fact(f"{a.name} ({a.runtime})", "available" if a.available else "not available", a.reason, a.available))
+        facts.append(
+            Fact(f"{a.name} ({a.runtime})", "available" if a.available else "not available", a.reason, a.available)
+        )
     return facts
 
 

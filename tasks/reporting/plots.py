@@ -9,7 +9,7 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 480.0, 372.0
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 14.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 12.0, 44.0
 CHARACTER, LINE = 5.7, 12.0  # of a label, in the drawing's units
 RADIUS = 5.0
 
@@ -49,7 +49,7 @@ class Bar(NamedTuple):
     low: float
     high: float
     winner: bool
-    words: str  # beside the bar
+    words: tuple[str, str]  # beside the bar: the value, and what it is against the reference
     tip: str
 
 
@@ -160,7 +160,9 @@ def _grid(frame: _Frame) -> str:
     label = f"{frame.x.label} {arrow}" if frame.x.higher_is_better else f"{arrow} {frame.x.label}"
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, label, "axis", "middle"))
     middle = (TOP + bottom) / 2
-    parts.append(f'<g transform="translate(11 {middle:.1f}) rotate(-90)">{_text(0, 0, frame.y.label, "axis", "middle")}</g>')
+    parts.append(
+        f'<g transform="translate(11 {middle:.1f}) rotate(-90)">{_text(0, 0, frame.y.label, "axis", "middle")}</g>'
+    )
     return "".join(parts)
 
 
@@ -179,7 +181,11 @@ def _limits(frame: _Frame) -> str:
         at, bottom = frame.at_x(frame.x.limit), HEIGHT - BOTTOM
         parts.append(f'<line class="limit" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{bottom}"/>')
         after = at < WIDTH * 0.6
-        parts.append(_text(at + (4 if after else -4), bottom - 6, frame.x.limit_label, "limit-label", "start" if after else "end"))
+        parts.append(
+            _text(
+                at + (4 if after else -4), bottom - 6, frame.x.limit_label, "limit-label", "start" if after else "end"
+            )
+        )
     if frame.y.limit is not None:
         at = frame.at_y(frame.y.limit)
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
@@ -222,21 +228,22 @@ def _labels(frame: _Frame, points: Sequence[Point]) -> list[str]:
     parts = []
     for point in sorted(points, key=lambda p: (not p.winner, -places[p.name][0])):
         x, y = places[point.name]
-        box, anchor = _place(x, y, len(point.name) * CHARACTER, taken)
+        width = len(point.name) * CHARACTER * (1.12 if point.winner else 1)
+        box, anchor = _place(x, y, width, RADIUS * (2.8 if point.winner else 1.6), taken)
         taken.append(box)
         at_x = {"start": box.left, "end": box.right, "middle": (box.left + box.right) / 2}[anchor]
         near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
-        if math.hypot(near_x - x, near_y - y) > RADIUS * 2.6:
+        if math.hypot(near_x - x, near_y - y) > RADIUS * 3:
             parts.append(f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{near_x:.1f}" y2="{near_y:.1f}"/>')
         kind = "label winner" if point.winner else "label"
         parts.append(_text(at_x, box.bottom - 3, point.name, kind, anchor))
     return parts
 
 
-def _place(x: float, y: float, width: float, taken: Sequence[Box]) -> tuple[Box, str]:
+def _place(x: float, y: float, width: float, near: float, taken: Sequence[Box]) -> tuple[Box, str]:
     """The nearest free box around a point, or the one that covers least."""
     best: tuple[float, Box, str] | None = None
-    for distance in (8.0, 14.0, 22.0, 32.0, 44.0, 58.0):
+    for distance in (near, near + 6, near + 14, near + 24, near + 36, near + 50):
         for dx, dy in ((1, 0), (0, -1), (0, 1), (-1, 0), (0.7, -0.9), (0.7, 0.9), (-0.7, -0.9), (-0.7, 0.9)):
             left = x + dx * distance - (width if dx < 0 else width / 2 if dx == 0 else 0)
             top = y + dy * (distance + LINE / 2) - LINE / 2
@@ -273,12 +280,14 @@ def _bar(row: Bar, top: float, scale: float) -> str:
     middle = top + ROW / 2
     name = _text(NAMES - 8, middle + 4, row.name, "label winner" if row.winner else "label", "end")
     if row.value is None:
-        words = _text(NAMES + 2, middle + 4, row.words, "tick", "start")
+        words = _text(NAMES + 2, middle + 4, row.words[0], "tick", "start")
         return f"<g><title>{escape(row.tip)}</title>{name}{words}</g>"
     low, high, end = (NAMES + number * scale for number in (row.low, row.high, row.value))
     bar = f'<rect x="{NAMES}" y="{middle - BAR / 2:.1f}" width="{end - NAMES:.1f}" height="{BAR}" rx="1.5"/>'
     whisker = f'<path class="whisker" d="M{low:.1f} {middle:.1f}H{high:.1f}m0 -3v6M{low:.1f} {middle - 3:.1f}v6"/>'
-    words = _text(max(high, end) + 7, middle + 4, row.words, "value winner" if row.winner else "value", "start")
+    beside, kind = max(high, end) + 7, "value winner" if row.winner else "value"
+    words = _text(beside, middle + 4, row.words[0], kind, "start")
+    words += _text(beside + len(row.words[0]) * 6.4 + 6, middle + 4, row.words[1], "times", "start")
     return f'<g class="bar e-{row.engine}"><title>{escape(row.tip)}</title>{name}{bar}{whisker}{words}</g>'
 
 

@@ -161,7 +161,7 @@ def _limits(scores: Scores) -> list[str]:
         if (bound := e.minimum if e.minimum is not None else e.maximum) is not None
     ]
     names = [gate_name(e.gate) for e in bounds]
-    short = [f"{name.short}: {name.long}" for name in names if name.short not in name.long]
+    short = [f"{name.short}: {name.long}" for name in names if name.short not in name.long.split()]
     return [f"Gates: {', '.join(said)}" + (f" ({'; '.join(short)})." if short else ".")] if said else []
 
 

@@ -1,0 +1,283 @@
+"""The only place that talks to DVC: what is stale and why, and one stage reproduced.
+
+DVC is called in this process: a `dvc repro` of its own costs 1.5 s of start-up for each of some fifty stages. DVC drops
+its repository lock while a stage's command runs, so several processes may reproduce different stages at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EdgewrightError, ResourceError
+
+ALWAYS = "runs every time"
+ORDER = (
+    "detect", "fetch", "data", "reference", "assess", "convert", "evaluate", "benchmark",
+    "recommend", "gate", "package", "report", "track",
+)  # fmt: skip
+LOCK_FILE = "dvc.lock"
+LAST_GOOD = Path("artifacts") / ".dvc.lock.last"
+
+_repos = threading.local()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage that has to run, why, and the stages it reads from."""
+
+    name: str
+    reason: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def verb(self) -> str:
+        """The stage without its variant: `convert` of `convert@onnx-int8`."""
+        return self.name.split("@")[0]
+
+    @property
+    def variant(self) -> str:
+        """The variant, or nothing."""
+        return self.name.partition("@")[2]
+
+
+class StageFailed(EdgewrightError):
+    """A stage's command ended with an error; its own lines say why. All arguments are positional, so that it pickles."""
+
+    exit_code = EXIT_FAIL
+
+    def __init__(self, stage: str, code: int | None, detail: str) -> None:
+        super().__init__(stage, code, detail)
+        self.stage = stage
+        self.code = code
+        self.detail = detail
+        self.exit_code = EXIT_BAD_INPUT if code == EXIT_BAD_INPUT else EXIT_FAIL
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.detail}; repeat it with `dvc repro --single-item {self.stage}`"
+
+
+class PipelineBusy(ResourceError):
+    """Another DVC process holds what this stage needs; trying again later helps."""
+
+
+def stale(root: Path) -> tuple[Step, ...]:
+    """Stages that have to run, in the order in which they can, each with the reason.
+
+    A stage that runs every time drags nothing behind it until its output has changed: run it, then ask again.
+    """
+    import networkx as nx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    mend(root)
+    try:
+        repo = Repo(str(root), _wait_for_lock=True)
+        status = repo.status()
+        graph = nx.relabel_nodes(repo.index.graph, {stage: stage.addressing for stage in repo.index.graph})
+    except DvcException as error:
+        raise ResourceError(f"DVC cannot read the pipeline in {root}: {_words(error)}") from error
+    reasons = {name: because(entries) for name, entries in status.items()}
+    follows = _descendants(graph, [name for name, reason in reasons.items() if reason != ALWAYS])
+    reasons = {**{name: f"follows {cause}" for name, cause in follows.items()}, **reasons}
+    return tuple(Step(name, reasons[name], tuple(graph.successors(name))) for name in in_order(graph, reasons))
+
+
+def because(entries: Iterable[Any]) -> str:
+    """Say in a few words what DVC's status of one stage means.
+
+    >>> because([{"changed deps": {"params.yaml": {"convert": "modified"}, "artifacts/model": "modified"}}])
+    'convert modified, artifacts/model modified'
+    >>> because(["always changed"])
+    'runs every time'
+    """
+    words: list[str] = []
+    for entry in entries:
+        if isinstance(entry, str):
+            words += [] if entry == "always changed" else [entry.replace("changed command", "its command changed")]
+            continue
+        for changes in entry.values():
+            words += [f"{name} {what}" for name, what in _flat(changes)]
+    if not words:
+        return ALWAYS
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+
+
+def in_order(graph: Any, names: Iterable[str]) -> list[str]:
+    """`names` so that each comes after what it needs, by phase: all conversions before the first evaluation."""
+    import networkx as nx
+
+    wanted = set(names)
+    sequence = [name for name in nx.dfs_postorder_nodes(graph) if name in wanted]
+    return sorted(sequence, key=lambda name: phase(name.split("@")[0]))
+
+
+def phase(verb: str) -> int:
+    """Place of a stage in the run; a stage the user added comes after the measurements, in DVC's order."""
+    return ORDER.index(verb) if verb in ORDER else ORDER.index("recommend")
+
+
+def reproduce(stage: str, root: Path) -> bool:
+    """Bring one stage up to date; its inputs must be. True when it ran or came from the cache, False when unchanged.
+
+    The command writes to this process's own stdout and stderr. Raises StageFailed, or PipelineBusy when another DVC
+    process is at the same files.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+
+    _prepare_environment()
+    try:
+        done = bool(_repo(root).reproduce([stage], single_item=True))
+    except DvcException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, LockError):
+            raise PipelineBusy(
+                f"{stage}: another DVC process is at its files ({_words(cause)}); let it end, or stop it"
+            ) from error
+        if _interrupted(cause):
+            raise KeyboardInterrupt from error
+        raise StageFailed(stage, _code(cause), _words(cause)) from error
+    _remember(root)
+    return done
+
+
+def mend(root: Path) -> bool:
+    """Put back the last whole dvc.lock if a killed run left half of one; True when it did.
+
+    DVC rewrites the file in place, so a kill in that moment leaves it truncated. What the copy does not know yet is
+    found again in DVC's run cache.
+    """
+    import yaml
+
+    path, copy = root / LOCK_FILE, root / LAST_GOOD
+    if not path.exists():
+        return False
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())  # noqa: S506
+        if isinstance(content, dict) and all(_whole(stage) for stage in (content.get("stages") or {}).values()):
+            return False
+    except (yaml.YAMLError, UnicodeDecodeError):
+        pass
+    if copy.exists():
+        _replace(copy, path)
+    else:
+        path.unlink()
+    return True
+
+
+def _whole(stage: Any) -> bool:
+    """Whether a stage of dvc.lock has what DVC insists on: a command, and a path for each of its files."""
+    if not isinstance(stage, dict) or "cmd" not in stage:
+        return False
+    files = [*(stage.get("deps") or []), *(stage.get("outs") or [])]
+    return all(isinstance(file, dict) and "path" in file for file in files)
+
+
+def _loader() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _remember(root: Path) -> None:
+    """Keep a whole dvc.lock beside the artifacts, for `mend`."""
+    if (root / LOCK_FILE).exists():
+        (root / LAST_GOOD).parent.mkdir(exist_ok=True)
+        _replace(root / LOCK_FILE, root / LAST_GOOD)
+
+
+def _replace(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def _repo(root: Path) -> Any:
+    """DVC's view of `root`, one per thread (it is not made to be shared) and kept: opening costs a tenth of a second.
+
+    It waits for the repository lock as long as need be: given up after a stage's command, the work would be lost.
+    """
+    from dvc.repo import Repo
+
+    cache: dict[str, Any] = _repos.__dict__.setdefault("open", {})
+    key = str(root.resolve())
+    if key not in cache:
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        _read_lock_file_quickly()
+        cache[key] = Repo(key, _wait_for_lock=True)
+    return cache[key]
+
+
+def _read_lock_file_quickly() -> None:
+    """Let DVC read dvc.lock with the C parser when it updates it.
+
+    DVC (seen in 3.67) parses it in pure Python to keep comments, of which a lock file has none: with fifty stages that
+    is two thirds of the second that each stage then costs. The file written is the same, byte for byte (tested).
+    """
+    from dvc.utils.serialize import _yaml
+
+    slow = getattr(_yaml, "parse_yaml_for_update", None)
+    if slow is None or getattr(slow, "quick", False):
+        return
+
+    def parse(text: str, path: Any) -> Any:
+        return _yaml.parse_yaml(text, path) if Path(path).name == LOCK_FILE else slow(text, path)
+
+    parse.quick = True  # type: ignore[attr-defined]
+    _yaml.parse_yaml_for_update = parse
+
+
+def _prepare_environment() -> None:
+    """Commands say `python`: make it this one; and let their lines appear as they are written."""
+    here = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", "")
+    if path.split(os.pathsep)[0] != here:
+        os.environ["PATH"] = f"{here}{os.pathsep}{path}"
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+
+
+def _descendants(graph: Any, changed: list[str]) -> dict[str, str]:
+    """Stages behind the changed ones, each with one of the stages that drag it along."""
+    import networkx as nx
+
+    backwards = graph.reverse()
+    found: dict[str, str] = {}
+    for name in changed:
+        for below in nx.descendants(backwards, name):
+            found.setdefault(below, name)
+    return {below: _nearest(graph, below, {*found, *changed}) for below in found}
+
+
+def _nearest(graph: Any, name: str, moving: set[str]) -> str:
+    return next(need for need in sorted(graph.successors(name)) if need in moving)
+
+
+def _flat(changes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
+    for name, what in changes.items():
+        flat += [(str(key), str(value)) for key, value in what.items()] if isinstance(what, dict) else [(name, str(what))]
+    return flat
+
+
+def _code(error: BaseException) -> int | None:
+    """Exit status of the stage's command; DVC gives it only in the text of its error."""
+    found = re.search(r"exited with (-?\d+)", str(error))
+    return int(found.group(1)) if found else None
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Ctrl-C reaches the command too, and DVC hides it from this process: 130 by the shell, -2 directly."""
+    return _code(error) in (130, -2)
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

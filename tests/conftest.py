@@ -1,0 +1,45 @@
+"""Fixtures shared by the tests: a tiny random model with the sample's real tokenizer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def tokenizer_dir(tmp_path_factory) -> Path:
+    """The sample's tokenizer as fetch writes it."""
+    from tasks.models.causal_lm import tokenizer_from_gguf
+    from tasks.models.source import sample_path
+
+    out = tmp_path_factory.mktemp("tokenizer")
+    tokenizer_from_gguf(sample_path(), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, tokenizer_dir) -> Path:
+    """A two-layer Llama with random weights large enough that its predictions are peaked, so that errors show."""
+    import shutil
+
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    out = tmp_path_factory.mktemp("tiny") / "model"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 100000.0}, initializer_range=0.2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(out)
+    for file in tokenizer_dir.iterdir():
+        shutil.copy2(file, out / file.name)
+    return out

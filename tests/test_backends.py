@@ -1,0 +1,117 @@
+"""The contract every backend keeps, on a tiny random model: what a new backend has to pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.backends.base import MODULES, Work, backend
+from tasks.errors import UnsupportedError
+from tasks.measure.quality import score_row
+from tasks.models.sanity import precision_problem, weight_share
+from tests.factories import hardware, profile, recipe
+
+IDS = [1, 19556, 905, 216, 33, 34, 35, 827, 5600, 198, 3546, 1232, 77, 4093, 6004, 25, 900, 31, 2222, 8]
+TEXTS = tuple(
+    f"Question: what is {i} plus {i}?\nAnswer: {i} plus {i} makes {2 * i}, as anyone can count." for i in range(8)
+)
+
+# backend, precision, further recipe fields, largest mean KL against PyTorch fp32 on this model (nats)
+CASES = [
+    ("torch", "fp32", {}, 1e-9),
+    ("torch", "bf16", {}, 0.02),
+    ("openvino", "fp32", {}, 0.02),
+    ("openvino", "int8", {}, 0.05),
+    ("openvino", "int4", {"method": "default", "group_size": 32}, 1.5),
+    ("onnx", "fp32", {}, 1e-5),
+    ("onnx", "int8", {"group_size": 32, "symmetric": True}, 0.05),
+    ("gguf", "fp16", {}, 0.01),
+    ("gguf", "int8", {"method": "q8_0"}, 0.05),
+    ("mlx", "fp16", {}, 0.01),
+    ("mlx", "int8", {"group_size": 64}, 0.05),
+    ("mlx", "int4", {"group_size": 64}, 1.5),
+]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model):
+    from tasks.measure.quality import log_softmax
+
+    return log_softmax(backend("torch").load(tiny_model, 2, "score").score(IDS)[:-1])
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def made(request, tiny_model, tmp_path_factory):
+    name, precision, fields, limit = request.param
+    out: Path = tmp_path_factory.mktemp("artifact") / "model"
+    out.mkdir()
+    wanted = recipe(backend=name, precision=precision, **{"method": "default", "group_size": 0} | fields)
+    backend(name).convert(Work(model=tiny_model, calibration=TEXTS, threads=2), wanted, out)
+    return name, precision, limit, out
+
+
+def test_every_backend_is_covered():
+    assert {case[0] for case in CASES} == set(MODULES)
+
+
+def test_contract(made, expected):
+    name, precision, limit, out = made
+    module = backend(name)
+
+    assert module.probe(hardware(), profile()).ok
+    assert all(version and version != "not installed" for version in module.versions().values())
+    assert precision_problem(weight_share(module.tensor_bytes(out)), precision) == ""
+
+    scorer = module.load(out, 2, "score")
+    logits = scorer.score(IDS)
+    assert logits.shape == (len(IDS), 49152)
+    assert logits.dtype == np.float32
+    scored = score_row(logits, np.array(IDS), expected)
+    assert scored.kl.mean() <= limit
+    np.testing.assert_allclose(scorer.score(IDS), logits, atol=1e-3)  # no state left over from the first call
+    scorer.close()
+
+    speaker = module.load(out, 2, "generate")
+    seen: list[int] = []
+    tokens = speaker.generate(IDS, 5, seen.append)
+    assert tokens == seen
+    assert len(tokens) == 5
+    assert tokens[0] == int(logits[-1].argmax())  # what is served is what was scored
+    assert speaker.generate(IDS, 5) == tokens
+    speaker.prefill(IDS)
+    assert {"execution", "kv_cache", "threads"} <= set(speaker.runtime())
+    speaker.close()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_precision_it_cannot_make_is_refused_in_words(name, tiny_model, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    precision, method = (
+        ("int4", "nonsense") if name in ("gguf", "onnx") else ("int8" if name == "torch" else "bf16", "x")
+    )
+    with pytest.raises(UnsupportedError, match=r"are|has no|not"):
+        backend(name).convert(
+            Work(model=tiny_model, calibration=TEXTS, threads=2),
+            recipe(backend=name, precision=precision, method=method, group_size=32),
+            out,
+        )
+
+
+def test_mlx_with_the_wrong_rope_base_is_caught_by_the_probe(tiny_model, tmp_path, expected):
+    """mlx-lm alone takes theta 10000 for this checkpoint; the artifact must not."""
+    import json
+
+    out = tmp_path / "model"
+    out.mkdir()
+    backend("mlx").convert(
+        Work(model=tiny_model, calibration=(), threads=2), recipe(backend="mlx", precision="fp16", group_size=0), out
+    )
+    config = json.loads((out / "config.json").read_text())
+    assert config["rope_theta"] == 100000.0
+    config["rope_theta"] = 10000.0
+    (out / "config.json").write_text(json.dumps(config))
+    wrong = score_row(backend("mlx").load(out, 2, "score").score(IDS), np.array(IDS), expected)
+    assert wrong.kl.mean() > 0.05

@@ -1,0 +1,101 @@
+"""Children that fail in every way: each becomes a reason, none ends the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tasks.config import Limits
+from tasks.errors import ChildError, UnsupportedError
+from tasks.measure.child import Child, resident_mb, run_child
+from tests.conftest import ROOT
+
+
+# What the children do; they import this module by name.
+def echo(request):
+    print("a library that prints to standard output")
+    return {"got": request["value"]}
+
+
+def hang(request):
+    time.sleep(600)
+
+
+def eat_memory(request):
+    held = []
+    while True:
+        held.append(bytearray(20_000_000))
+        time.sleep(0.01)
+
+
+def refuse(request):
+    raise UnsupportedError("this architecture is not known here")
+
+
+def crash(request):
+    raise RuntimeError("first line\nsecond line")
+
+
+def die(request):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(request):
+    os._exit(3)
+
+
+def run(tmp_path, work, value=1, **limits):
+    bounds = Limits(**{"timeout_s": 60.0, "memory_mb": 2000.0} | limits)
+    return run_child(Child(f"tests.test_child:{work}", {"value": value}, bounds, tmp_path / "log" / "child.log", work))
+
+
+def test_the_answer_comes_back_and_prints_go_to_the_log(tmp_path):
+    assert run(tmp_path, "echo", [1, 2]) == {"got": [1, 2]}
+    assert "a library that prints" in (tmp_path / "log" / "child.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("work", "limits", "kind", "words"),
+    [
+        ("hang", {"timeout_s": 1.5}, "timeout", "longer than 2 s"),
+        ("eat_memory", {"memory_mb": 300.0}, "memory", "over the limit of 300 MB"),
+        ("refuse", {}, "unsupported", "this architecture is not known here"),
+        ("crash", {}, "crash", "RuntimeError: first line"),
+        ("die", {}, "killed", "SIGKILL"),
+        ("leave", {}, "crash", "code 3 and no answer"),
+        ("no_such_function", {}, "crash", "AttributeError"),
+    ],
+)
+def test_every_failure_has_a_kind_and_words(tmp_path, work, limits, kind, words):
+    with pytest.raises(ChildError, match=words) as caught:
+        run(tmp_path, work, **limits)
+    assert caught.value.kind == kind
+
+
+def test_a_child_ends_when_its_parent_is_killed(tmp_path):
+    script = (
+        "from pathlib import Path; from tasks.config import Limits; from tasks.measure.child import Child, run_child;"
+        f"run_child(Child('tests.test_child:hang', {{}}, Limits(), Path({str(tmp_path / 'x.log')!r}), 'x'))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    children = []
+    deadline = time.monotonic() + 30
+    while not children and time.monotonic() < deadline:
+        children = psutil.Process(parent.pid).children()
+        time.sleep(0.1)
+    time.sleep(1.0)
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert gone
+    assert not alive
+
+
+def test_memory_of_a_process_that_is_gone_is_zero():
+    assert resident_mb(2**22 - 1) == 0.0
