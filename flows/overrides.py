@@ -43,7 +43,9 @@ def split(setting: str) -> tuple[str, Any]:
     try:
         return key, yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"setting {setting!r}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"setting {setting!r}: {text!r} is not a YAML value: {' '.join(str(error).split())}"
+        ) from None
 
 
 def apply(changes: Mapping[str, Any], path: Path = PARAMS) -> list[str]:

@@ -69,8 +69,21 @@ class PipelineBusy(ResourceError):
     """Another DVC process holds what this stage needs; trying again later helps."""
 
 
-def stale(root: Path) -> tuple[Step, ...]:
-    """Stages that have to run, in the order in which they can, each with the reason.
+@dataclass(frozen=True)
+class Plan:
+    """All stages in the order of a run, and those of them that have to run."""
+
+    stages: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def work(self) -> tuple[Step, ...]:
+        """What has to run because something changed."""
+        return tuple(step for step in self.steps if step.reason != ALWAYS)
+
+
+def stale(root: Path) -> Plan:
+    """Find the stages that have to run, each with the reason.
 
     A stage that runs every time drags nothing behind it until its output has changed: run it, then ask again.
     """
@@ -88,7 +101,9 @@ def stale(root: Path) -> tuple[Step, ...]:
     reasons = {name: because(entries) for name, entries in status.items()}
     follows = _descendants(graph, [name for name, reason in reasons.items() if reason != ALWAYS])
     reasons = {**{name: f"follows {cause}" for name, cause in follows.items()}, **reasons}
-    return tuple(Step(name, reasons[name], tuple(graph.successors(name))) for name in in_order(graph, reasons))
+    stages = in_order(graph)
+    steps = (Step(name, reasons[name], tuple(graph.successors(name))) for name in stages if name in reasons)
+    return Plan(tuple(stages), tuple(steps))
 
 
 def because(entries: Iterable[Any]) -> str:
@@ -111,17 +126,15 @@ def because(entries: Iterable[Any]) -> str:
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
-def in_order(graph: Any, names: Iterable[str]) -> list[str]:
-    """`names` so that each comes after what it needs, by phase: all conversions before the first evaluation."""
+def in_order(graph: Any) -> list[str]:
+    """All stages, each after what it needs, and by phase: all conversions before the first evaluation."""
     import networkx as nx
 
-    wanted = set(names)
-    sequence = [name for name in nx.dfs_postorder_nodes(graph) if name in wanted]
-    return sorted(sequence, key=lambda name: phase(name.split("@")[0]))
+    return sorted(nx.dfs_postorder_nodes(graph), key=lambda name: _phase(name.split("@")[0]))
 
 
-def phase(verb: str) -> int:
-    """Place of a stage in the run; a stage the user added comes after the measurements, in DVC's order."""
+def _phase(verb: str) -> int:
+    """Place of a stage in the run; one the user added comes after the measurements, in DVC's order."""
     return ORDER.index(verb) if verb in ORDER else ORDER.index("recommend")
 
 
@@ -264,7 +277,9 @@ def _nearest(graph: Any, name: str, moving: set[str]) -> str:
 def _flat(changes: Mapping[str, Any]) -> list[tuple[str, str]]:
     flat: list[tuple[str, str]] = []
     for name, what in changes.items():
-        flat += [(str(key), str(value)) for key, value in what.items()] if isinstance(what, dict) else [(name, str(what))]
+        flat += (
+            [(str(key), str(value)) for key, value in what.items()] if isinstance(what, dict) else [(name, str(what))]
+        )
     return flat
 
 

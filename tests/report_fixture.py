@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasks import paths
 from tasks.config import Params, parse
 from tasks.gates import suites, verdict
 from tasks.models.text_data import DataCard
@@ -34,6 +35,7 @@ from tasks.records import (
     Recommendation,
     Selection,
     Support,
+    write_text,
 )
 from tasks.reporting.findings import Findings, Scores
 from tasks.search import rank
@@ -114,9 +116,12 @@ print(pipeline.generate("Which city is the capital of France?", max_new_tokens=6
 """
 
 
+def variants() -> dict[str, dict[str, str]]:
+    return {name: {"backend": g.backend, "precision": g.precision, "role": g.role} for name, g in GIVEN.items()}
+
+
 def params(**blocks: Any) -> Params:
-    variants = {n: {"backend": g.backend, "precision": g.precision, "role": g.role} for n, g in GIVEN.items()}
-    return parse({"variants": variants, **blocks})
+    return parse({"variants": variants(), **blocks})
 
 
 def recipe(name: str) -> Recipe:
@@ -381,6 +386,24 @@ def findings(parameters: Params | None = None) -> Findings:
         weights=parameters.recommend.weights,
         registered_as=parameters.track.model_name,
     )
+
+
+def write(found: Findings) -> None:
+    """Write the records where the stages do, below the present folder."""
+    scores = found.scores
+    for name, entry in found.plan.items():
+        entry.write(paths.plan(name))
+        scores.artifacts[name].write(paths.artifact_record(name))
+        scores.evaluations[name].write(paths.evaluation_record(name))
+        scores.benchmarks[name].write(paths.benchmark_record(name))
+    found.hardware.write(paths.HARDWARE)
+    found.model.write(paths.PROFILE)
+    found.selection.write(paths.SELECTION)
+    found.data.write(paths.DATA_CARD)
+    found.package.write(paths.PACKAGE_RECORD)
+    write_text(paths.PACKAGE / "README.md", found.package_readme)
+    scores.recommendation.write(paths.RECOMMENDATION)
+    scores.gates.write(paths.VERDICTS)
 
 
 STRICT = {"gate": {"min_retention": 0.9995, "max_perplexity_ratio": 1.0005, "min_decode_speedup": 6.0}}

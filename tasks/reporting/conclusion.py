@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.records import Expectation, ScoreRow, Verdict
 from tasks.reporting.figures import figure, gate_name, limit, share
-from tasks.reporting.findings import Scores, value
+from tasks.reporting.findings import Scores, bound_of, value
 
 NEAREST = 3  # candidates that are named when nothing passed
 
@@ -83,7 +83,7 @@ def shortfall(expectation: Expectation) -> str:
     name = gate_name(expectation.gate).long
     if expectation.observed is None or expectation.miss is None:
         return f"{name}: {expectation.reason}"
-    bound = expectation.minimum if expectation.minimum is not None else expectation.maximum
+    bound = bound_of(expectation)
     side = "short" if expectation.minimum is not None else "over"
     seen = figure(expectation.metric, expectation.observed)
     allowed = limit(expectation.metric, bound) if bound is not None else "none"

@@ -70,11 +70,13 @@ def plain(number: float) -> str:
 def small(number: float) -> str:
     """Two significant digits, between two and four decimals.
 
-    >>> small(0.00704), small(0.0589), small(0.3047), small(0.0)
-    ('0.0070', '0.059', '0.30', '0.00')
+    >>> small(0.00704), small(0.0589), small(0.3047), small(0.0), small(0.00001)
+    ('0.0070', '0.059', '0.30', '0.00', '<0.0001')
     """
     if number == 0:
         return "0.00"
+    if 0 < number < 0.00005:
+        return "<0.0001"
     return f"{number:.{min(4, max(2, 1 - math.floor(math.log10(abs(number)))))}f}"
 
 

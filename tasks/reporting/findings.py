@@ -12,6 +12,7 @@ from tasks.records import (
     Artifact,
     Benchmark,
     Evaluation,
+    Expectation,
     GateReport,
     Hardware,
     Metric,
@@ -107,3 +108,8 @@ def value(row: ScoreRow | None, name: str) -> float | None:
     """The measured value of one metric, or None."""
     found = metric(row, name)
     return found.value if found.state == "measured" else None
+
+
+def bound_of(expectation: Expectation) -> float | None:
+    """The one limit of an expectation, be it a minimum or a maximum."""
+    return expectation.minimum if expectation.minimum is not None else expectation.maximum

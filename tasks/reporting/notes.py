@@ -39,8 +39,7 @@ def _reference(found: Findings) -> list[str]:
     said = [f"The reference is {found.scores.reference}, made from {found.model.origin}"]
     if from_quantized(found.model.origin):
         said.append(
-            "The reference was itself made from quantized weights. Every quality figure here is a loss against that "
-            "reference, not against the model as it was trained, and variants of few bits are quantized a second time."
+            "So every quality figure here is a loss against that reference, not against the model as it was trained."
         )
     return said
 
@@ -80,7 +79,7 @@ def _timing(scores: Scores) -> Iterable[str]:
     yield (
         f"Speed: {one.threads} threads, prompts of {one.prompt_tokens_short} (time to first token) and "
         f"{one.prompt_tokens_long} tokens (prefill), {one.new_tokens} new tokens (decode); medians of "
-        f"{_range(counts)} decode timings in fresh processes. Too few for percentiles, so none are given."
+        f"{_range(map(str, counts))} decode timings in fresh processes. Too few for percentiles, so none are given."
     )
     yield "Peak memory is that of the whole process with its imports, measured in a pass of its own."
     wide = [b.variant for b in timed if b.decode_tokens_per_s is not None and b.decode_tokens_per_s.spread > WIDE]
@@ -93,7 +92,7 @@ def _load(timed: list[Benchmark]) -> Iterable[str]:
     loads = [b.before.load_1m.value for b in timed if b.before is not None and b.before.load_1m.value is not None]
     if loads:
         yield (
-            f"Load average of the machine before the measurements: {min(loads):.2f} to {max(loads):.2f}. "
+            f"Load average of the machine before the measurements: {_range(f'{load:.2f}' for load in loads)}. "
             "It decays over a minute, so it includes the pipeline's own work."
         )
 
@@ -115,6 +114,6 @@ def _gates(gate: Gate) -> Iterable[str]:
         yield f"Switched off in params.yaml: the gate on {', '.join(off)}."
 
 
-def _range(counts: Iterable[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
+def _range(shown: Iterable[str]) -> str:
+    ordered = sorted(shown, key=float)
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.records import Benchmark, Expectation, Reading, ScoreRow
-from tasks.reporting import conclusion, figures, gains, plots, table
+from tasks.reporting import charts, conclusion, figures, gains, table
 from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, gate_name, limit
-from tasks.reporting.findings import Findings, Scores, metric, value
+from tasks.reporting.findings import Findings, Scores, bound_of, value
 from tasks.reporting.notes import from_quantized, notes
 from tasks.reporting.watch import watch
 
@@ -69,9 +70,9 @@ def context(found: Findings) -> dict[str, Any]:
         "columns": table.COLUMNS,
         "lines": table.lines(scores),
         "legend": table.legend(scores),
-        "planes": planes(scores),
-        "speeds": speeds(scores),
-        "unplotted": unplotted(scores),
+        "planes": charts.planes(scores),
+        "speeds": charts.speeds(scores),
+        "unplotted": charts.unplotted(scores),
         "engines": dict.fromkeys(row.backend for row in scores.rows),
         "gains": gains.gains(scores),
         "gain_shares": gains.shares(scores, winner),
@@ -82,6 +83,7 @@ def context(found: Findings) -> dict[str, Any]:
         "watch": watch(scores, found.package),
         "texts": texts(scores),
         "hardware": hardware(found),
+        "absent": absent(found),
         "model": model(found),
         "runtimes": runtimes(scores),
         "versions": versions(scores),
@@ -130,97 +132,10 @@ def measured(benchmarks: Iterable[Benchmark]) -> str:
     return "" if not days else days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
 
-def planes(scores: Scores) -> list[tuple[str, Markup]]:
-    """Quality against decode speed, and against memory."""
-    start = {name: value(scores.row(scores.reference), name) for name in ("decode_tokens_per_s", "peak_rss_mb")}
-    quality = plots.Axis(
-        "perplexity ratio, better upwards", plots.above_one, plots.RATIO_TICKS, lambda v: f"{v:g}", False,
-        *_gate_line(scores, "max_perplexity_ratio", 1.0),
-    )  # fmt: skip
-    wanted = (
-        ("Quality and decode speed", "decode_tokens_per_s", "decode, tok/s", True, "min_decode_speedup"),
-        ("Quality and memory", "peak_rss_mb", "peak memory, MB", False, "max_memory_share"),
-    )
-    found = []
-    for name, key, label, higher, gate in wanted:
-        line = _gate_line(scores, gate, start[key])
-        axis = plots.Axis(label, plots.log, plots.LOG_TICKS, lambda v: f"{v:g}", higher, *line)
-        drawing = plots.scatter(_points(scores, key), axis, quality, f"{name}, one mark per variant")
-        if drawing:
-            found.append((name, Markup(drawing)))  # noqa: S704 - escaped where it is made
-    return found
-
-
-def _gate_line(scores: Scores, gate: str, unit: float | None) -> tuple[float | None, str]:
-    """Where a gate's limit lies in a metric's own unit, and its label."""
-    e = next((e for v in scores.gates.verdicts for e in v.expectations if e.gate == gate), None)
-    bound = _bound(e) if e is not None else None
-    if e is None or bound is None or unit is None:
-        return None, ""
-    return bound * unit, f"gate {'≥' if e.minimum is not None else '≤'} {limit(e.metric, bound)}"
-
-
-def _bound(e: Expectation) -> float | None:
-    return e.minimum if e.minimum is not None else e.maximum
-
-
-def _points(scores: Scores, key: str) -> list[plots.Point]:
-    found = []
-    for row in scores.rows:
-        x, y = value(row, key), value(row, "perplexity_ratio")
-        if x is not None and x > 0 and y is not None:
-            front, won = row.variant in scores.recommendation.front, row.variant == scores.gates.winner
-            tip = _tip(row, (key, "perplexity_ratio", "retention", "mean_kl"))
-            found.append(plots.Point(row.variant, x, y, row.backend, row.precision, front, won, tip))
-    return found
-
-
-def _tip(row: ScoreRow, names: Iterable[str]) -> str:
-    known = [(name, value(row, name)) for name in names]
-    said = [f"{name.replace('_', ' ')} {figure(name, number)}" for name, number in known if number is not None]
-    return f"{row.variant}\n" + "\n".join(said)
-
-
-def speeds(scores: Scores) -> list[tuple[str, Markup]]:
-    """Decode and prefill, a bar per variant with whiskers."""
-    found = []
-    for name, key, ratio, gate in (
-        ("Decode, tok/s", "decode_tokens_per_s", "decode_speedup", "min_decode_speedup"),
-        ("Prefill, tok/s", "prefill_tokens_per_s", "prefill_speedup", "min_prefill_speedup"),
-    ):
-        start = value(scores.row(scores.reference), key)
-        rows = [_bar(scores, row, key, ratio) for row in scores.rows if row.status == "ok"]
-        drawing = plots.bars(rows, *_gate_line(scores, gate, start), f"{name}, a bar per variant")
-        if drawing:
-            found.append((name, Markup(drawing)))  # noqa: S704 - escaped where it is made
-    return found
-
-
-def _bar(scores: Scores, row: ScoreRow, key: str, ratio: str) -> plots.Bar:
-    cell, won = metric(row, key), row.variant == scores.gates.winner
-    if cell.value is None or cell.state != "measured":
-        words = (NOT_MEASURED if cell.state == "not-measured" else "missing", "")
-        return plots.Bar(row.variant, row.backend, None, 0, 0, won, words, f"{row.variant}: {cell.reason}")
-    record = scores.benchmarks.get(row.variant)
-    quantity = getattr(record, key, None)
-    low, high = (quantity.low, quantity.high) if quantity is not None else (cell.value, cell.value)
-    times = value(row, ratio)
-    words = (figure(key, cell.value), figure(ratio, times) if times is not None else "")
-    count = f", {cell.n} timings" if cell.n else ""
-    tip = f"{row.variant}\n{figure(key, cell.value)} tok/s ({figure(key, low)} to {figure(key, high)}{count})"
-    return plots.Bar(row.variant, row.backend, cell.value, low, high, won, words, tip)
-
-
-def unplotted(scores: Scores) -> list[str]:
-    """Variants that have no place in the planes."""
-    shown = {p.name for key in ("decode_tokens_per_s", "peak_rss_mb") for p in _points(scores, key)}
-    return [row.variant for row in scores.rows if row.variant not in shown]
-
-
 def gate_heads(scores: Scores) -> list[Fact]:
     """The gates with their limits."""
     first = next((v.expectations for v in scores.gates.verdicts), ())
-    bounds = [(e, _bound(e)) for e in first]
+    bounds = [(e, bound_of(e)) for e in first]
     return [
         Fact(gate_name(e.gate).long, f"{'min' if e.minimum is not None else 'max'} {limit(e.metric, bound)}")
         for e, bound in bounds
@@ -301,12 +216,16 @@ def hardware(found: Findings) -> list[Fact]:
         "usable_cores": "Usable cores", "caches": "Caches", "memory_mb": "Memory, MB", "disk_total_mb": "Disk, MB",
         "operating_system": "System", "power_budget_w": "Power budget, W", "machine_id": "Machine",
     }  # fmt: skip
-    facts = [_reading(words, getattr(device, name)) for name, words in names.items()]
-    for a in device.accelerators:
-        facts.append(
-            Fact(f"{a.name} ({a.runtime})", "available" if a.available else "not available", a.reason, a.available)
-        )
-    return facts
+    return [
+        *(_reading(words, getattr(device, name)) for name, words in names.items()),
+        *(Fact(f"{a.name} ({a.runtime})", "available", a.reason) for a in device.accelerators if a.available),
+    ]
+
+
+def absent(found: Findings) -> list[Fact]:
+    """Accelerators and runtimes that were looked for in vain, with the reasons."""
+    gone = (a for a in found.hardware.accelerators if not a.available)
+    return [Fact(f"{a.name} ({a.runtime})", a.reason) for a in gone]
 
 
 def _reading(name: str, reading: Reading[Any]) -> Fact:
@@ -356,7 +275,7 @@ def commands(found: Findings) -> list[Fact]:
     """Lines that repeat this run, and parts of it."""
     settings = [("MODEL", found.model.source, "sample"), ("TARGET", found.hardware.device, "host"),
                 ("PROFILE", found.profile, "full")]  # fmt: skip
-    run = " ".join(["make run", *(f"{key}={given}" for key, given, usual in settings if given != usual)])
+    run = " ".join(["make run", *(f"{key}={shlex.quote(given)}" for key, given, usual in settings if given != usual)])
     facts = [
         Fact(run, "", "everything; what has not changed is not done again"),
         Fact("make gate", "", "the verdict in a line, exit code 0 when it passed"),

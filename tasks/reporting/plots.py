@@ -258,7 +258,7 @@ def _place(x: float, y: float, width: float, near: float, taken: Sequence[Box]) 
     return best[1], best[2]
 
 
-ROW, BAR, NAMES, BESIDE = 21.0, 11.0, 92.0, 88.0
+ROW, BAR, NAMES, BESIDE = 21.0, 11.0, 100.0, 88.0
 
 
 def bars(rows: Sequence[Bar], gate: float | None, gate_label: str, caption: str) -> str:
@@ -287,7 +287,9 @@ def _bar(row: Bar, top: float, scale: float) -> str:
     whisker = f'<path class="whisker" d="M{low:.1f} {middle:.1f}H{high:.1f}m0 -3v6M{low:.1f} {middle - 3:.1f}v6"/>'
     beside, kind = max(high, end) + 7, "value winner" if row.winner else "value"
     words = _text(beside, middle + 4, row.words[0], kind, "start")
-    words += _text(beside + len(row.words[0]) * 6.4 + 6, middle + 4, row.words[1], "times", "start")
+    words += _text(
+        beside + len(row.words[0]) * (7.4 if row.winner else 6.4) + 6, middle + 4, row.words[1], "times", "start"
+    )
     return f'<g class="bar e-{row.engine}"><title>{escape(row.tip)}</title>{name}{bar}{whisker}{words}</g>'
 
 

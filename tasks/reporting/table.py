@@ -8,7 +8,7 @@ from typing import Literal
 
 from tasks.records import Quantity, ScoreRow, Verdict
 from tasks.reporting.figures import NOT_MEASURED, NOTHING, error, figure, gate_name, limit
-from tasks.reporting.findings import Scores, metric, value
+from tasks.reporting.findings import Scores, bound_of, metric, value
 
 Tone = Literal["plain", "quiet", "good", "bad", "open"]
 
@@ -158,7 +158,7 @@ def _limits(scores: Scores) -> list[str]:
     said = [
         f"{gate_name(e.gate).short} {'min' if e.minimum is not None else 'max'} {limit(e.metric, bound)}"
         for e in bounds
-        if (bound := e.minimum if e.minimum is not None else e.maximum) is not None
+        if (bound := bound_of(e)) is not None
     ]
     names = [gate_name(e.gate) for e in bounds]
     short = [f"{name.short}: {name.long}" for name in names if name.short not in name.long.split()]

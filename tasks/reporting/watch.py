@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tasks.records import Expectation, Package, Quantity
+from tasks.records import Package, Quantity
 from tasks.reporting.figures import NOTHING, figure
-from tasks.reporting.findings import Scores, metric, value
+from tasks.reporting.findings import Scores, bound_of, metric, value
 
 SIGMAS = 3  # standard errors beyond which a quality figure is no longer the one measured here
 
@@ -86,12 +86,8 @@ def _limits(scores: Scores, variant: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for expectation in verdict.expectations if verdict is not None else ():
         name, relative = WATCHED.get(expectation.gate, ("", False))
-        bound = _bound(expectation)
+        bound = bound_of(expectation)
         start = value(scores.row(scores.reference), name) if relative else 1.0
         if name and bound is not None and start is not None:
             found[name] = bound * start
     return found
-
-
-def _bound(expectation: Expectation) -> float | None:
-    return expectation.minimum if expectation.minimum is not None else expectation.maximum

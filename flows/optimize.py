@@ -1,0 +1,112 @@
+"""The optimization as a Prefect flow: the pipeline's stages in order, then the registry, then a summary in Prefect's UI."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows import steps, summary
+from flows.pipeline import Plan, Step
+from flows.steps import Result
+from tasks.errors import ResourceError
+
+
+@flow(name="optimize", validate_parameters=False)
+def optimize(plan: Plan, root: str) -> list[Result]:
+    """Run what is stale; returns how every stage ended, in order."""
+    work = Work(plan, root)
+    work.submit("fetch", "data", "reference", "assess")
+    work.submit("convert")
+    work.submit("evaluate")
+    work.wait()
+    work.one_by_one("benchmark")
+    work.submit(*work.others())
+    work.wait()
+    summary.publish(work.results(), Path(root))
+    return work.results()
+
+
+@dataclass
+class Work:
+    """The stages of one run as Prefect task runs."""
+
+    plan: Plan
+    root: str
+    _futures: dict[str, Any] = field(default_factory=dict)
+    _states: dict[str, Any] = field(default_factory=dict)
+
+    def submit(self, *verbs: str) -> None:
+        """Hand over the stale stages of these kinds; each starts when what it reads from is done."""
+        for step in self._of(verbs):
+            self._futures[step.name] = steps.run.submit(step, *self._place(step), self.root, wait_for=self._needs(step))
+
+    def one_by_one(self, verb: str) -> None:
+        """Run the stale stages of this kind here, each alone: they measure the machine that was detected."""
+        for step in self._of([verb]):
+            self._states[step.name] = steps.measure(
+                step, *self._place(step), self.root, wait_for=self._needs(step), return_state=True
+            )
+
+    def wait(self) -> None:
+        """Block until everything submitted has ended."""
+        for name, future in self._futures.items():
+            future.wait()
+            self._states[name] = future.state
+
+    def others(self) -> list[str]:
+        """Kinds of stages not yet begun: what follows the measurements, and what the user added."""
+        return list(dict.fromkeys(step.verb for step in self.plan.steps if step.name not in self._states))
+
+    def results(self) -> list[Result]:
+        """Every stage of the pipeline, the unchanged ones too."""
+        stale = {step.name: step for step in self.plan.steps}
+        return [
+            steps.result(stale[name], self._states[name]) if name in self._states else Result(name, "unchanged")
+            for name in self.plan.stages
+        ]
+
+    def _of(self, verbs: Any) -> list[Step]:
+        return [step for verb in verbs for step in self.plan.steps if step.verb == verb]
+
+    def _needs(self, step: Step) -> list[Any]:
+        return [self._futures.get(name) or self._states[name] for name in step.needs if self._known(name)]
+
+    def _known(self, name: str) -> bool:
+        return name in self._futures or name in self._states
+
+    def _place(self, step: Step) -> tuple[int, int]:
+        return self.plan.steps.index(step) + 1, len(self.plan.steps)
+
+
+def runner(kind: str) -> Any:
+    """Where stages run: here, one after another, or on Dask (a local cluster of two, or DASK_ADDRESS)."""
+    if kind == "local":
+        from prefect.task_runners import ThreadPoolTaskRunner
+
+        return ThreadPoolTaskRunner(max_workers=1)
+    from prefect_dask import DaskTaskRunner
+
+    address = os.environ.get("DASK_ADDRESS")
+    if address:
+        _check_scheduler(address)
+        return DaskTaskRunner(address=address)
+    # memory_limit 0: a stage bounds its own children; Dask would kill a worker over its idea of a share.
+    return DaskTaskRunner(
+        cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    )
+
+
+def _check_scheduler(address: str) -> None:
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ResourceError(
+            f"no Dask scheduler answers at DASK_ADDRESS={address} ({error}); give it as tcp://HOST:PORT, "
+            "or unset it for a local cluster of two workers. Nothing was started, finished stages are kept."
+        ) from error

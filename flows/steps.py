@@ -1,0 +1,95 @@
+"""Prefect's side of the steps: the only place with task options.
+
+A stage is retried only while another DVC process holds its files, a promotion only while the registry does not answer.
+A conversion that fails is no case for a retry: it records its reason and the run goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows import pipeline, progress
+from flows.pipeline import PipelineBusy, StageFailed, Step
+from tasks.errors import RegistryError
+
+MEASURE = "measure"
+INTERRUPTED = 130
+
+_stopping = threading.Event()  # Ctrl-C came while a stage ran in another thread
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one stage ended; blocked: something it reads from failed."""
+
+    name: str
+    status: Literal["done", "unchanged", "failed", "blocked"]
+    seconds: float = 0.0
+    reason: str = ""
+    code: int | None = None
+
+
+def _busy(_task: Any, _run: Any, state: Any) -> bool:
+    return isinstance(state.result(raise_on_failure=False), PipelineBusy)
+
+
+def _unreachable(_task: Any, _run: Any, state: Any) -> bool:
+    return isinstance(state.result(raise_on_failure=False), (RegistryError, ConnectionError))
+
+
+@task(
+    task_run_name="{step.name}",
+    retries=20,
+    retry_delay_seconds=[2, 4, 8, 16, 30],
+    retry_condition_fn=_busy,
+    cache_policy=NO_CACHE,
+)
+def run(step: Step, number: int, count: int, root: str) -> Result:
+    """Bring one stage up to date."""
+    if _stopping.is_set():
+        raise StageFailed(step.name, INTERRUPTED, "stopped before it began")
+    with progress.stage(step.name, number, count) as line:
+        try:
+            ran = pipeline.reproduce(step.name, Path(root))
+        except KeyboardInterrupt:
+            _stopping.set()
+            raise StageFailed(step.name, INTERRUPTED, "stopped") from None
+        line.ending = "done" if ran else "unchanged"
+    return Result(step.name, "done" if ran else "unchanged", line.seconds, step.reason)
+
+
+# One at a time, over all runs that report to one Prefect server.
+measure = run.with_options(tags=[MEASURE])
+
+
+def limit_measurements(temporary: bool) -> None:
+    """Let the server admit one measurement at a time.
+
+    A temporary server starts with the slot free: what is still taken there belonged to a run that was killed.
+    """
+    from prefect import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+
+    name = f"tag:{MEASURE}"
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+        if temporary:
+            client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=0))
+
+
+def result(step: Step, state: Any) -> Result:
+    """What a task run's final state means for its stage."""
+    if state.is_completed():
+        found: Result = state.result()
+        return found
+    if state.is_pending():  # Prefect's NotReady: it waited for something that failed
+        return Result(step.name, "blocked", reason="something it reads from failed")
+    error = state.result(raise_on_failure=False)
+    code = error.code if isinstance(error, StageFailed) else None
+    return Result(step.name, "failed", reason=str(error), code=code)

@@ -1,0 +1,43 @@
+"""The run's summary as artifacts in Prefect's UI: the stages as a table, the scorecard, a link to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.progress import duration
+from flows.steps import Result
+from tasks import paths
+from tasks.errors import DataError
+
+
+def publish(results: Sequence[Result], root: Path) -> None:
+    """Create the artifacts; the scorecard and the link only when there is one."""
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+    create_table_artifact(table=rows(results), key="edgewright-stages", description="Every stage and how it ended")
+    text = scorecard()
+    if text:
+        create_markdown_artifact(markdown=text, key="edgewright-scorecard", description="Scorecard and verdicts")
+    page = root.resolve() / paths.REPORT / "index.html"
+    if page.exists():
+        create_link_artifact(link=page.as_uri(), link_text="Report", key="edgewright-report")
+
+
+def rows(results: Sequence[Result]) -> list[dict[str, str]]:
+    """One line per stage."""
+    return [
+        {"stage": r.name, "status": r.status, "time": duration(r.seconds) if r.seconds else "", "why": r.reason}
+        for r in results
+    ]
+
+
+def scorecard() -> str:
+    """The scorecard as Markdown, or nothing when this run has not come that far."""
+    from tasks.report import scores
+    from tasks.reporting.markdown import markdown
+
+    try:
+        return markdown(scores())
+    except DataError:
+        return ""
