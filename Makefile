@@ -13,11 +13,12 @@ endif
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DO_NOT_TRACK ?= 1
 
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help run repro test check lint gate bench ui deploy promote rollback lock clean env
+.PHONY: help env lock run repro test check gate scorecard bench ui deploy promote rollback clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,10 +30,50 @@ $(ENV): requirements.lock
 	@test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
 	.uv/bin/uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
 	@echo "installing the environment; llama.cpp is compiled once, which takes some minutes"
-	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip sync --quiet requirements.lock
+	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip sync --quiet requirements.lock
 	@touch $@
 
 lock: $(ENV)  ## resolve the environment anew, for Linux and macOS
 	rm -f requirements.lock
 	env -u UV_FIND_LINKS -u UV_TORCH_BACKEND .uv/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --group dev --no-header --no-annotate -o requirements.lock >/dev/null
 	sed -i.bak "/sys_platform == 'never'/d" requirements.lock && rm requirements.lock.bak
+
+run: $(ENV)  ## the main job: optimize, measure, gate, package, track and promote (MODEL=, TARGET=, PROFILE=, DRY=1)
+	python -m flows.run $(SET) $(if $(TASK_RUNNER),--task-runner $(TASK_RUNNER)) $(if $(DRY),--dry-run)
+
+repro: $(ENV)  ## the same pipeline by DVC alone, without Prefect and without promotion
+	dvc repro
+
+test: $(ENV)  ## all tests, the main job on a reduced sample among them
+	python -m pytest
+
+check: $(ENV)  ## formatting, lint, types, layers, workflow files
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+gate: $(ENV)  ## the verdict as an exit code (python -m tasks.gate --enforce: 0 pass, 1 fail, 2 bad input, 3 inconclusive)
+	@python -m tasks.gate --enforce
+
+scorecard: $(ENV)  ## the scorecard of the last run as Markdown
+	@python -m tasks.report --markdown
+
+bench: $(ENV)  ## time the whole job against the bare calls, and what changes cost (about 40 minutes)
+	python -m flows.bench
+
+ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
+	python -m flows.ui
+
+deploy: $(ENV)  ## serve the nightly re-optimization (CRON="0 2 * * *")
+	python -m flows.deploy $(if $(CRON),--cron '$(CRON)')
+
+promote: $(ENV)  ## make a passed version the champion (VERSION=)
+	python -m tasks.registry promote $(if $(VERSION),--version $(VERSION))
+
+rollback: $(ENV)  ## swap champion and previous
+	python -m tasks.registry rollback
+
+clean:  ## remove results and caches; the environment, the registry and the model cache of uv stay
+	rm -rf artifacts .dvc/cache .dvc/tmp dvc.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,8 +9,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,8 @@ def _end_leftovers(root: Path, say: Callable[[str], None]) -> None:
 
 
 def _quietly(act: Callable[[], None]) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         act()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _sign(root: Path) -> None:
@@ -108,7 +106,7 @@ def _sign(root: Path) -> None:
     os.environ[MARK] = run
     record = {
         "pid": os.getpid(),
-        "since": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "run": run,
     }

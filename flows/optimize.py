@@ -1,4 +1,4 @@
-"""The optimization as a Prefect flow: the pipeline's stages in order, then the registry, then a summary in Prefect's UI."""
+"""The optimization as a Prefect flow: the stages in order, then the registry, then a summary in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -43,13 +43,17 @@ class Work:
     def submit(self, *verbs: str) -> None:
         """Hand over the stale stages of these kinds; each starts when what it reads from is done."""
         for step in self._of(verbs):
-            self._futures[step.name] = steps.run.submit(step, *self._place(step), self.root, wait_for=self._needs(step))
+            number, count = self._place(step)
+            self._futures[step.name] = steps.run.submit(
+                step, number, count, self.root, wait_for=self._needs(step), return_state=False
+            )
 
     def one_by_one(self, verb: str) -> None:
         """Run the stale stages of this kind here, each alone: they measure the machine that was detected."""
         for step in self._of([verb]):
+            number, count = self._place(step)
             self._states[step.name] = steps.measure(
-                step, *self._place(step), self.root, wait_for=self._needs(step), return_state=True
+                step, number, count, self.root, wait_for=self._needs(step), return_state=True
             )
 
     def wait(self) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from tasks.config import PARAMS, Params, parse
 from tasks.errors import ConfigError
+from tasks.hardware.profiles import named
 from tasks.records import write_text
 
 NAMES = {"model": "fetch.model", "target": "target.device", "profile": "profile"}
@@ -62,6 +63,8 @@ def apply(changes: Mapping[str, Any], path: Path = PARAMS) -> list[str]:
         if old != _flow(value):
             lines.append(f"{path.name}: {key} = {_flow(value)}" + (f" (was {old})" if old else ""))
     params = parse(_load(text, path), str(path))
+    if params.target.device != "host":
+        named(params.target.device)
     if not lines:
         return []
     write_text(path, text)

@@ -50,7 +50,7 @@ class Step:
 
 
 class StageFailed(EdgewrightError):
-    """A stage's command ended with an error; its own lines say why. All arguments are positional, so that it pickles."""
+    """A stage's command ended with an error; its own lines say why. Arguments are positional, so that it pickles."""
 
     exit_code = EXIT_FAIL
 
@@ -87,7 +87,7 @@ def stale(root: Path) -> Plan:
 
     A stage that runs every time drags nothing behind it until its output has changed: run it, then ask again.
     """
-    import networkx as nx
+    import networkx as nx  # type: ignore[import-untyped]
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -111,18 +111,22 @@ def because(entries: Iterable[Any]) -> str:
 
     >>> because([{"changed deps": {"params.yaml": {"convert": "modified"}, "artifacts/model": "modified"}}])
     'convert modified, artifacts/model modified'
+    >>> because([{"changed deps": {"artifacts/model": "deleted"}}, {"changed outs": {"artifacts/plan": "deleted"}}])
+    'not there yet'
     >>> because(["always changed"])
     'runs every time'
     """
-    words: list[str] = []
+    found: list[tuple[str, str]] = []
     for entry in entries:
         if isinstance(entry, str):
-            words += [] if entry == "always changed" else [entry.replace("changed command", "its command changed")]
-            continue
-        for changes in entry.values():
-            words += [f"{name} {what}" for name, what in _flat(changes)]
-    if not words:
+            found += [] if entry == "always changed" else [("its command", "changed")]
+        else:
+            found += [change for changes in entry.values() for change in _flat(changes)]
+    if not found:
         return ALWAYS
+    if all(what in ("deleted", "new") for _, what in found):
+        return "not there yet"
+    words = [f"{name} {what}" for name, what in found]
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
@@ -271,15 +275,14 @@ def _descendants(graph: Any, changed: list[str]) -> dict[str, str]:
 
 
 def _nearest(graph: Any, name: str, moving: set[str]) -> str:
-    return next(need for need in sorted(graph.successors(name)) if need in moving)
+    return str(next(need for need in sorted(graph.successors(name)) if need in moving))
 
 
 def _flat(changes: Mapping[str, Any]) -> list[tuple[str, str]]:
     flat: list[tuple[str, str]] = []
     for name, what in changes.items():
-        flat += (
-            [(str(key), str(value)) for key, value in what.items()] if isinstance(what, dict) else [(name, str(what))]
-        )
+        inner = what if isinstance(what, dict) else {name: what}
+        flat += [(str(key), str(value)) for key, value in inner.items()]
     return flat
 
 

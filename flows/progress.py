@@ -39,10 +39,11 @@ class Clock:
 
 
 @contextmanager
-def stage(name: str, number: int, count: int) -> Iterator[Clock]:
+def stage(name: str, number: int = 0, count: int = 0) -> Iterator[Clock]:
     """Announce a stage and say how long it took; the block may set `ending`, an exception counts as a failure."""
     verb, _, variant = name.partition("@")
-    place = f"[{number:>{len(str(count))}}/{count}] {verb:<9} {variant:<16}".rstrip()
+    place = f"[{number:>{len(str(count))}}/{count}] " if count else ""
+    place = f"{place}{verb} {variant}".rstrip()
     tell(f"{place} ...")
     clock = Clock()
     try:
@@ -51,4 +52,4 @@ def stage(name: str, number: int, count: int) -> Iterator[Clock]:
         clock.ending = "FAILED"
         raise
     finally:
-        tell(f"{place} {clock.ending} {duration(clock.seconds)}")
+        tell(f"{place}: {clock.ending}, {duration(clock.seconds)}")

@@ -45,7 +45,7 @@ def prepare(root: Path) -> Plan:
     """Look whether this is still the same target, then what is stale."""
     if pipeline.mend(root):
         progress.tell("dvc.lock was cut short by a killed run and was put back")
-    with progress.stage("detect", 0, 0):
+    with progress.stage("detect"):
         pipeline.reproduce("detect", root)
     plan = pipeline.stale(root)
     return Plan(plan.stages, tuple(step for step in plan.steps if step.name != "detect"))
@@ -102,7 +102,8 @@ def conclude(results: Sequence[Result]) -> int:
 
 
 def _scorecard() -> None:
-    from tasks.report import print_scorecard, scores
+    from tasks.report import scores
+    from tasks.reporting.terminal import print_scorecard
 
     try:
         print_scorecard(scores())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -20,15 +21,20 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
 }
-TEMPORARY = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1", "PREFECT_UI_ENABLED": "0"}
+TEMPORARY = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # it reports every retried write as an error
+}
 
 
 def quiet() -> None:
     """Keep Prefect's own lines and its telemetry out of the way; what the user set stays. Call before importing it."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def healthy(api_url: str, timeout_s: float = 5.0) -> bool:
@@ -52,7 +58,7 @@ def named_url() -> str:
 
 
 class Temporary:
-    """A Prefect server in a child process; it starts in the background and ends with this process, however that ends."""
+    """A Prefect server in a child process; it starts in the background and ends with this one, however that ends."""
 
     def __init__(self) -> None:
         self.url = f"http://127.0.0.1:{free_port()}/api"

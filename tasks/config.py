@@ -82,12 +82,13 @@ class Limits(Block):
 class Convert(Block):
     limits: Limits = Limits()
     probe_tokens: Count = 192
+    slow_probe_tokens: Count = 48
     max_kl: dict[Precision, float] = {"fp32": 0.02, "bf16": 0.05, "fp16": 0.05, "int8": 0.2, "int4": 1.0}
 
 
 class Evaluate(Block):
     limits: Limits = Limits()
-    slow_rows: Count = 6  # rows for a runtime that is slow on this device (MLX without Metal)
+    slow_rows: Count = 3  # rows for a runtime that is slow on this device (MLX without Metal)
 
 
 class Benchmark(Block):

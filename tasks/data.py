@@ -73,9 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         params = config.load()
         card = data(params.data, params.convert.probe_tokens, paths.MODEL, paths.DATA)
-        print(
-            f"{card.source}: {card.evaluation_rows} rows to evaluate, {card.calibration_rows} to calibrate"
-        )
+        print(f"{card.source}: {card.evaluation_rows} rows to evaluate, {card.calibration_rows} to calibrate")
 
     return run_stage(work)
 

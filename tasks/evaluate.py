@@ -45,7 +45,7 @@ def _without(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Eva
 def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluation:
     from tasks.measure.quality import Tokens, summarise
 
-    rows = 0 if entry.speed_on_device.ok or entry.recipe.backend != "mlx" else params.evaluate.slow_rows
+    rows = params.evaluate.slow_rows if entry.slow_here else 0
     threads = config.usable_cores()
     request = {
         "backend": entry.recipe.backend,

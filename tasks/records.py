@@ -222,6 +222,11 @@ class PlanEntry(Record):
     recipe: Recipe
     speed_on_device: Support  # ok: timings made here are timings of the target
 
+    @property
+    def slow_here(self) -> bool:
+        """Whether the runtime lacks its accelerator on this machine: MLX without Metal does some tokens a second."""
+        return self.recipe.backend == "mlx" and not self.speed_on_device.ok
+
 
 class Check(Record):
     """The sanity check every artifact passes before it is measured."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.records import Backend
 
 QUESTION = "What is the capital of France?"
+BEGINNING = "The capital of France is"  # for a model without a chat template, which continues text
 CHAT = f'[{{"role": "user", "content": "{QUESTION}"}}]'
 NEW_TOKENS = 64
 
@@ -27,6 +28,15 @@ NEEDS: dict[Backend, tuple[str, ...]] = {
 }
 
 
+def pin(package: str, version: str) -> str:
+    """The requirement for one package: its public version when it is known.
+
+    >>> pin("torch", "2.13.0+cpu"), pin("mlx", "not installed")
+    ('torch==2.13.0', 'mlx')
+    """
+    return f"{package}=={version.split('+')[0]}" if version[:1].isdigit() else package
+
+
 def lines(backend: Backend, chat: bool) -> tuple[str, ...]:
     """Python statements that answer one question; `chat` says whether the tokenizer has a chat template."""
     return {"openvino": _openvino, "onnx": _onnx, "gguf": _gguf, "mlx": _mlx, "torch": _torch}[backend](chat)
@@ -36,32 +46,31 @@ def _openvino(chat: bool) -> tuple[str, ...]:
     return (  # GenAI applies the chat template itself
         "import openvino_genai",
         'model = openvino_genai.LLMPipeline("model", "CPU")',
-        f'print(model.generate("{QUESTION}", max_new_tokens={NEW_TOKENS}))',
+        f'print(model.generate("{QUESTION if chat else BEGINNING}", max_new_tokens={NEW_TOKENS}))',
     )
 
 
 def _onnx(chat: bool) -> tuple[str, ...]:
-    text = f"tokenizer.apply_chat_template('{CHAT}', add_generation_prompt=True)" if chat else f'"{QUESTION}"'
-    return (  # onnxruntime-genai has no one call that takes text and gives text
+    text = f"tokenizer.apply_chat_template('{CHAT}', add_generation_prompt=True)" if chat else f'"{BEGINNING}"'
+    return (  # onnxruntime-genai has no call that takes text and gives text; it ends the process on decode([])
         "import onnxruntime_genai as og",
         'model = og.Model("model")',
-        "tokenizer = og.Tokenizer(model)",
-        "params = og.GeneratorParams(model)",
+        "tokenizer, params = og.Tokenizer(model), og.GeneratorParams(model)",
         f"tokens = tokenizer.encode({text})",
         f"params.set_search_options(max_length=len(tokens) + {NEW_TOKENS}, do_sample=False)",
         "generator = og.Generator(model, params)",
         "generator.append_tokens(tokens)",
         "while not generator.is_done():",
         "    generator.generate_next_token()",
-        "print(tokenizer.decode(generator.get_sequence(0)[len(tokens):]))",
+        "print(tokenizer.decode(generator.get_sequence(0)))  # question and answer",
     )
 
 
 def _gguf(chat: bool) -> tuple[str, ...]:
     call = (
-        f'model.create_chat_completion({CHAT}, max_tokens={NEW_TOKENS})["choices"][0]["message"]["content"]'
+        f'model.create_chat_completion({CHAT}, max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["message"]'
         if chat
-        else f'model("{QUESTION}", max_tokens={NEW_TOKENS})["choices"][0]["text"]'
+        else f'model("{BEGINNING}", max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["text"]'
     )
     return (
         "from llama_cpp import Llama",
@@ -71,22 +80,17 @@ def _gguf(chat: bool) -> tuple[str, ...]:
 
 
 def _mlx(chat: bool) -> tuple[str, ...]:
-    text = (
-        f"tokenizer.apply_chat_template({CHAT}, add_generation_prompt=True, tokenize=False)"
-        if chat
-        else f'"{QUESTION}"'
-    )
+    applied = f"tokenizer.apply_chat_template({CHAT}, add_generation_prompt=True, tokenize=False)"
     return (
         "from mlx_lm import generate, load",
         'model, tokenizer = load("model")',
-        f"print(generate(model, tokenizer, {text}, max_tokens={NEW_TOKENS}))",
+        f"print(generate(model, tokenizer, {applied if chat else repr(BEGINNING)}, max_tokens={NEW_TOKENS}))",
     )
 
 
 def _torch(chat: bool) -> tuple[str, ...]:
-    text = CHAT if chat else f'"{QUESTION}"'
     return (
         "from transformers import pipeline",
         'model = pipeline("text-generation", "model", tokenizer="tokenizer")',
-        f'print(model({text}, max_new_tokens={NEW_TOKENS})[0]["generated_text"])',
+        f"print(model({CHAT if chat else repr(BEGINNING)}, max_new_tokens={NEW_TOKENS}, do_sample=False))",
     )

@@ -12,12 +12,32 @@ from typing import Literal
 from pydantic import ValidationError
 
 from tasks.errors import ModelError
-from tasks.records import Record, to_jsonable, write_text
+from tasks.records import Backend, Outcome, Recipe, Record, to_jsonable, write_text
 
 NAME = "MANIFEST.json"
+CONTENTS = "package.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy")
 OLD_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began before it wrote zip archives
 PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how a pickle begins; it ends with a full stop
+
+
+class Contents(Record):
+    """What a package says of itself, for machines: package.json."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    origin: str
+    source_sha256: str  # over the weights of the fp32 reference
+    variant: str
+    backend: Backend
+    recipe: Recipe
+    tensor_share: dict[str, float]  # stored type -> share of the weights, counted in the files
+    versions: dict[str, str]  # what made the artifact
+    runtime: dict[str, str]  # as the runtime that was timed really ran
+    requirements: tuple[str, ...]  # what has to be installed to run it
+    chat: bool  # whether the tokenizer has a chat template
+    verdict: Outcome
+    results_digest: str
 
 
 class FileEntry(Record):

@@ -1,0 +1,224 @@
+"""The words of a package: its README, its model card, and what is said when nothing passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.packaging import how_to_run, manifest
+from tasks.records import (
+    Artifact,
+    Benchmark,
+    Evaluation,
+    Expectation,
+    Hardware,
+    Metric,
+    Quantity,
+    Reading,
+    ScoreRow,
+    Verdict,
+)
+
+# metric of the scorecard -> (what it is called, how it is written)
+QUALITY = {
+    "perplexity": ("perplexity", "{:.3f}"),
+    "perplexity_ratio": ("perplexity / the reference's", "{:.4f}"),
+    "retention": ("next-token accuracy retained", "{:.2%}"),
+    "next_token_accuracy": ("next-token accuracy", "{:.2%}"),
+    "top_agreement": ("same most likely token as the reference", "{:.2%}"),
+    "mean_kl": ("mean KL divergence from the reference, nats", "{:.4f}"),
+}
+SPEED = {
+    "load_s": ("load, s", "{:.2f}"),
+    "time_to_first_token_ms": ("time to first token, ms", "{:.1f}"),
+    "prefill_tokens_per_s": ("prefill, tokens/s", "{:.0f}"),
+    "decode_tokens_per_s": ("decode, tokens/s", "{:.1f}"),
+}
+MEMORY = {
+    "peak_rss_mb": ("peak memory of the process, MB", "{:.0f}"),
+    "model_rss_mb": ("peak memory above the idle runtime, MB", "{:.0f}"),
+    "artifact_mb": ("size on disk, MB", "{:.1f}"),
+}
+ABSENT = Metric(state="missing", reason="not in the scorecard")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a card is written from."""
+
+    contents: manifest.Contents
+    licence: str
+    artifact: Artifact
+    evaluation: Evaluation
+    benchmark: Benchmark
+    row: ScoreRow
+    reference: ScoreRow
+    verdict: Verdict
+    hardware: Hardware
+
+
+def readme(contents: manifest.Contents) -> str:
+    """What the package is and the lines that run it."""
+    code = "\n".join(how_to_run.lines(contents.backend, contents.chat))
+    return f"""# {contents.model}, {contents.variant}
+
+{contents.model} for {contents.backend}, made by Edgewright; verdict of its quality gates: {contents.verdict}.
+`CARD.md` says what it was made from, how, and how good and fast it was measured to be.
+
+## Run it
+
+From this folder:
+
+```sh
+pip install {" ".join(contents.requirements)}
+```
+
+```python
+{code}
+```
+
+## What is here
+
+| path | what |
+|---|---|
+| `model/` | the files as {contents.backend} loads them |
+| `tokenizer/` | the tokenizer in the form of Hugging Face |
+| `CARD.md` | model card |
+| `package.json` | the same for machines |
+| `MANIFEST.json` | size and SHA-256 of every file; Edgewright checks it before it loads the package |
+"""
+
+
+def nothing_passed(reason: str, shortfalls: Sequence[tuple[str, str]]) -> str:
+    """README of a package without a model; `shortfalls` are (variant, what it missed), nearest first."""
+    nearest = "\n".join(f"{n}. **{name}** {missed}" for n, (name, missed) in enumerate(shortfalls, 1))
+    return f"""# No model
+
+Nothing passed the quality gates, so there is nothing to ship: {reason}.
+
+## The nearest candidates
+
+{nearest or "There was no candidate to judge."}
+
+Change `variants`, or the limits under `gate`, in `params.yaml` and run `dvc repro` again.
+"""
+
+
+def card(found: Evidence) -> str:
+    """The model card."""
+    return "\n\n".join(
+        [
+            f"# Model card: {found.contents.model}, {found.contents.variant}",
+            _source(found),
+            _recipe(found),
+            _measured(found),
+            _gates(found.verdict),
+            _hardware(found),
+            _limits(found),
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def _source(found: Evidence) -> str:
+    return f"""## Where it comes from
+
+* Source: {found.contents.origin}
+* SHA-256 of the source's fp32 weights: `{found.contents.source_sha256}`
+* Licence: {found.licence}"""
+
+
+def _recipe(found: Evidence) -> str:
+    recipe, artifact = found.contents.recipe, found.artifact
+    group = recipe.group_size or "the backend's own"
+    stored = artifact.check.precision_found if artifact.check else "not counted"
+    versions = ", ".join(f"{name} {version}" for name, version in artifact.versions.items())
+    reasons = "".join(f"\n* {reason}" for reason in recipe.reasons)
+    return f"""## How it was made
+
+* {recipe.backend}, {recipe.precision}, method {recipe.method}, group size {group}, \
+{"symmetric" if recipe.symmetric else "asymmetric"}, share of layers at this precision {recipe.ratio:.0%}
+* Weights as counted in the files: {stored}
+* Made with {versions or "versions not recorded"}
+* Repeat: `{artifact.command}`{reasons}"""
+
+
+def _measured(found: Evidence) -> str:
+    lines = [
+        "## What was measured",
+        "",
+        f"Against {found.reference.variant}, on the same token ids and the same machine. ± is one standard error "
+        "(paired, over rows, where it is a ratio); a range is lowest to highest of the repetitions.",
+        "",
+        f"| | {found.row.variant} | spread | n | {found.reference.variant} |",
+        "|---|---|---|---|---|",
+    ]
+    for name, (label, form) in (QUALITY | SPEED | MEMORY).items():
+        own, other = found.row.metrics.get(name, ABSENT), found.reference.metrics.get(name, ABSENT)
+        spread = _spread(own, getattr(found.benchmark, name, None), form)
+        lines.append(f"| {label} | {_value(own, form)} | {spread} | {own.n or ''} | {_value(other, form)} |")
+    return "\n".join(lines)
+
+
+def _value(metric: Metric, form: str) -> str:
+    if metric.state == "measured" and metric.value is not None:
+        return form.format(metric.value)
+    return f"{'not measured on this device' if metric.state == 'not-measured' else 'missing'}: {_inline(metric.reason)}"
+
+
+def _spread(metric: Metric, timed: Quantity | float | None, form: str) -> str:
+    if metric.se is not None:
+        return "± " + form.format(metric.se)
+    if isinstance(timed, Quantity):
+        return f"{form.format(timed.low)} to {form.format(timed.high)}"
+    return ""
+
+
+def _gates(verdict: Verdict) -> str:
+    lines = [f"## Gates: {verdict.outcome}", "", "| gate | observed | limit | outcome | |", "|---|---|---|---|---|"]
+    for e in verdict.expectations:
+        observed = "none" if e.observed is None else f"{e.observed:.4g}"
+        lines.append(f"| {e.gate} | {observed} | {_limit(e)} | {e.outcome} | {_inline(e.reason)} |")
+    return "\n".join(lines)
+
+
+def _limit(e: Expectation) -> str:
+    bounds = [f"{word} {bound:g}" for word, bound in (("from", e.minimum), ("up to", e.maximum)) if bound is not None]
+    return " ".join(bounds)
+
+
+def _hardware(found: Evidence) -> str:
+    hardware, benchmark = found.hardware, found.benchmark
+    really = ", ".join(f"{name} {value}" for name, value in benchmark.runtime.items())
+    return f"""## Hardware
+
+* Target: {hardware.device} ({hardware.origin}), {hardware.description}
+* CPU: {_reading(hardware.cpu_model)}, {_reading(hardware.usable_cores)} usable cores, \
+{_reading(hardware.memory_mb)} MB of memory
+* Timed with {benchmark.threads} threads, prompts of {benchmark.prompt_tokens_short} and \
+{benchmark.prompt_tokens_long} tokens, {benchmark.new_tokens} new tokens
+* As the runtime really ran: {really or "not recorded"}"""
+
+
+def _limits(found: Evidence) -> str:
+    evaluation, benchmark = found.evaluation, found.benchmark
+    points = [
+        f"Quality was measured on {evaluation.rows} rows ({evaluation.predictions} predictions) of one kind of text; "
+        "other tasks, other languages, safety and bias were not measured.",
+        "Every figure is relative to the reference named above; what the source model gets wrong, this one does too.",
+    ]
+    if evaluation.subset:
+        points.append("It was scored on fewer rows than faster runtimes, so its errors are larger.")
+    if benchmark.speed.ok:
+        points.append("Speed and memory hold for the hardware above, with those thread and prompt counts.")
+    else:
+        points.append(f"Speed and memory were not measured on this device: {benchmark.speed.reason}.")
+    return "## Limits\n\n" + "\n".join(f"* {point}" for point in points)
+
+
+def _reading(reading: Reading[str] | Reading[int]) -> str:
+    return str(reading.value) if reading.value is not None else f"unknown ({reading.reason})"
+
+
+def _inline(text: str) -> str:
+    """Text that fits into a cell of a Markdown table."""
+    return " ".join(text.replace("|", "/").split())
