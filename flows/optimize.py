@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.states import Failed
 
 from flows import steps, summary
 from flows.pipeline import Plan, Step
@@ -17,8 +18,8 @@ from tasks.errors import ResourceError
 
 
 @flow(name="optimize", validate_parameters=False)
-def optimize(plan: Plan, root: str) -> list[Result]:
-    """Run what is stale; returns how every stage ended, in order."""
+def optimize(plan: Plan, root: str) -> Any:
+    """Run what is stale, promote what passed; returns how every stage ended, in order."""
     work = Work(plan, root)
     work.submit("fetch", "data", "reference", "assess")
     work.submit("convert")
@@ -27,8 +28,11 @@ def optimize(plan: Plan, root: str) -> list[Result]:
     work.one_by_one("benchmark")
     work.submit(*work.others())
     work.wait()
-    summary.publish(work.results(), Path(root))
-    return work.results()
+    results = work.results()
+    if steps.all_well(results):
+        results.append(steps.promotion_result(steps.promote(return_state=True)))
+    summary.publish(results, Path(root))
+    return results if steps.all_well(results) else Failed(message=steps.failures(results), data=results)
 
 
 @dataclass

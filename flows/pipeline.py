@@ -27,6 +27,7 @@ ORDER = (
 LOCK_FILE = "dvc.lock"
 LAST_GOOD = Path("artifacts") / ".dvc.lock.last"
 
+stopping = threading.Event()  # Ctrl-C came; what is queued in other threads must not begin
 _repos = threading.local()
 
 
@@ -145,12 +146,14 @@ def _phase(verb: str) -> int:
 def reproduce(stage: str, root: Path) -> bool:
     """Bring one stage up to date; its inputs must be. True when it ran or came from the cache, False when unchanged.
 
-    The command writes to this process's own stdout and stderr. Raises StageFailed, or PipelineBusy when another DVC
-    process is at the same files.
+    The command writes to this process's own stdout and stderr. Raises StageFailed, PipelineBusy when another DVC
+    process is at the same files, KeyboardInterrupt when the user stopped the command.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
 
+    if stopping.is_set():
+        raise KeyboardInterrupt
     _prepare_environment()
     try:
         done = bool(_repo(root).reproduce([stage], single_item=True))
@@ -161,6 +164,7 @@ def reproduce(stage: str, root: Path) -> bool:
                 f"{stage}: another DVC process is at its files ({_words(cause)}); let it end, or stop it"
             ) from error
         if _interrupted(cause):
+            stopping.set()
             raise KeyboardInterrupt from error
         raise StageFailed(stage, _code(cause), _words(cause)) from error
     _remember(root)

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import lock, overrides, pipeline, progress, server
+from flows import lock, overrides, pipeline, progress, promotion, server
 from flows.pipeline import Plan
 from tasks import config, paths
-from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, ConfigError, DataError
+from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, ConfigError, DataError, ResourceError
 from tasks.stage import run_stage
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def run(changes: Mapping[str, Any], task_runner: str = "local", wait: bool = Tru
     """Bring the pipeline up to date in the current folder and show the scorecard; returns the exit code."""
     root = Path.cwd()
     began = time.monotonic()
+    pipeline.stopping.clear()
     config.load()
     with lock.hold(root, wait, progress.tell):
         for line in overrides.apply(changes):
@@ -65,6 +66,8 @@ def _unchanged(plan: Plan, root: Path) -> int:
         with progress.stage(step.name, number, len(plan.steps)):
             pipeline.reproduce(step.name, root)
     _scorecard()
+    if paths.TRACKED.exists():
+        progress.tell(promotion.promote())
     progress.tell("nothing changed since the last run")
     return EXIT_OK
 
@@ -73,15 +76,24 @@ def _flow(plan: Plan, root: Path, task_runner: str) -> int:
     progress.tell(f"{len(plan.steps)} of {len(plan.stages)} stages to run; starting Prefect")
     server.quiet()
     with server.api() as temporary:
+        from httpx import HTTPError
+        from prefect.exceptions import PrefectException
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from flows import steps
         from flows.optimize import optimize, runner
 
         chosen = runner(task_runner)
-        with temporary_settings({PREFECT_API_URL: temporary.wait()} if temporary else {}):
-            steps.limit_measurements(temporary is not None)
-            results = optimize.with_options(task_runner=chosen)(plan, str(root))
+        try:
+            with temporary_settings({PREFECT_API_URL: temporary.wait()} if temporary else {}):
+                steps.limit_measurements(temporary is not None)
+                state = optimize.with_options(task_runner=chosen)(plan, str(root), return_state=True)
+                results = state.result(raise_on_failure=isinstance(state.data, BaseException))
+        except (HTTPError, PrefectException) as error:
+            raise ResourceError(
+                f"Prefect did not carry the run to its end ({type(error).__name__}: {error}); finished stages are kept, "
+                "`make run` goes on from there, `dvc repro` does so without Prefect"
+            ) from error
     _scorecard()
     return conclude(results)
 
@@ -97,6 +109,7 @@ def conclude(results: Sequence[Result]) -> int:
     if blocked:
         progress.tell(f"not run because of that: {', '.join(blocked)}")
     if not failed and not blocked:
+        progress.tell(results[-1].reason)
         return EXIT_OK
     return EXIT_BAD_INPUT if failed and all(result.code == EXIT_BAD_INPUT for result in failed) else EXIT_FAIL
 

@@ -20,7 +20,7 @@ START_LIMIT_S = 180.0  # the first start also creates Prefect's database
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the run says it itself; Prefect's UI has all of it
 }
 TEMPORARY = {
     "PREFECT__SERVER_EPHEMERAL": "1",
@@ -34,7 +34,8 @@ def quiet() -> None:
     """Keep Prefect's own lines and its telemetry out of the way; what the user set stays. Call before importing it."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def healthy(api_url: str, timeout_s: float = 5.0) -> bool:

@@ -6,7 +6,7 @@ A conversion that fails is no case for a retry: it records its reason and the ru
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,12 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows import pipeline, progress
+from flows import pipeline, progress, promotion
 from flows.pipeline import PipelineBusy, StageFailed, Step
 from tasks.errors import RegistryError
 
 MEASURE = "measure"
 INTERRUPTED = 130
-
-_stopping = threading.Event()  # Ctrl-C came while a stage ran in another thread
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ def _busy(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def _unreachable(_task: Any, _run: Any, state: Any) -> bool:
-    return isinstance(state.result(raise_on_failure=False), (RegistryError, ConnectionError))
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, RegistryError) and error.__cause__ is not None  # without one it is a refusal
 
 
 @task(
@@ -52,13 +51,10 @@ def _unreachable(_task: Any, _run: Any, state: Any) -> bool:
 )
 def run(step: Step, number: int, count: int, root: str) -> Result:
     """Bring one stage up to date."""
-    if _stopping.is_set():
-        raise StageFailed(step.name, INTERRUPTED, "stopped before it began")
     with progress.stage(step.name, number, count) as line:
         try:
             ran = pipeline.reproduce(step.name, Path(root))
         except KeyboardInterrupt:
-            _stopping.set()
             raise StageFailed(step.name, INTERRUPTED, "stopped") from None
         line.ending = "done" if ran else "unchanged"
     return Result(step.name, "done" if ran else "unchanged", line.seconds, step.reason)
@@ -66,6 +62,18 @@ def run(step: Step, number: int, count: int, root: str) -> Result:
 
 # One at a time, over all runs that report to one Prefect server.
 measure = run.with_options(tags=[MEASURE])
+
+
+@task(
+    name="promote",
+    retries=3,
+    retry_delay_seconds=[2, 5, 10],
+    retry_condition_fn=_unreachable,
+    cache_policy=NO_CACHE,
+)
+def promote() -> str:
+    """Make a winner that passed the gates the champion."""
+    return promotion.promote()
 
 
 def limit_measurements(temporary: bool) -> None:
@@ -81,6 +89,23 @@ def limit_measurements(temporary: bool) -> None:
         client.upsert_global_concurrency_limit_by_name(name, 1)
         if temporary:
             client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=0))
+
+
+def all_well(results: Sequence[Result]) -> bool:
+    """Whether every stage is up to date now."""
+    return all(result.status in ("done", "unchanged") for result in results)
+
+
+def failures(results: Sequence[Result]) -> str:
+    """Names of what failed and of what could not run because of it."""
+    return ", ".join(f"{result.name} {result.status}" for result in results if result.status in ("failed", "blocked"))
+
+
+def promotion_result(state: Any) -> Result:
+    """What became of the promotion."""
+    if state.is_completed():
+        return Result("promote", "done", reason=state.result())
+    return Result("promote", "failed", reason=f"promote: {state.result(raise_on_failure=False)}")
 
 
 def result(step: Step, state: Any) -> Result:

@@ -1,8 +1,7 @@
-"""Who promoted or rolled back what, why and when: an append-only file of JSON lines."""
+"""The ledger: who moved which model version where, why, when and on which verdict. Lines are only ever added."""
 
 from __future__ import annotations
 
-import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,66 +11,58 @@ from pydantic import ValidationError
 
 from tasks.records import Record
 
-LEDGER = Path("mlruns") / "ledger.jsonl"
-
-Action = Literal["register", "promote", "rollback"]
+LEDGER = Path("mlruns/ledger.jsonl")
 
 
 class Entry(Record):
-    """One change of the registry."""
+    """One line: the champion of `model` went from one version to another."""
 
     when: str  # UTC, ISO 8601
     who: str
-    what: Action
+    action: Literal["promote", "rollback"]
     model: str
-    version: str
-    replaced: str | None  # the champion before, if there was one
+    from_version: str | None
+    to_version: str
     why: str
-    evidence: str  # digest of the results the verdict was made from
+    verdict_digest: str  # GateReport.results_digest; empty for a rollback to a version without one
 
 
-def actor() -> str:
-    """Who acts: EDGEWRIGHT_ACTOR when set, else the user's name."""
-    named = os.environ.get("EDGEWRIGHT_ACTOR")
-    if named:
-        return named
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"  # a container's user without a name
+class History(Record):
+    """Every whole line, oldest first, and how many lines cannot be read (a write that was cut off)."""
+
+    entries: tuple[Entry, ...]
+    unreadable: int = 0
 
 
-def append(
-    what: Action, model: str, version: str, replaced: str | None, why: str, evidence: str, path: Path = LEDGER
-) -> Entry:
-    """Add a line and force it to disk."""
-    entry = Entry(
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=actor(),
-        what=what,
-        model=model,
-        version=version,
-        replaced=replaced,
-        why=why,
-        evidence=evidence,
-    )
+def now() -> str:
+    """This moment in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def append(path: Path, entry: Entry) -> None:
+    """Add one line and return once it is on the disk; a line that was cut off before it stays a line of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if torn else "") + entry.model_dump_json() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return entry
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        cut_off = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        line = (b"\n" if cut_off else b"") + entry.model_dump_json().encode() + b"\n"
+        written = os.write(handle, line)
+        if written != len(line):
+            raise OSError(f"only {written} of {len(line)} bytes could be written to {path}; is the disk full?")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
-def read(path: Path = LEDGER) -> list[Entry]:
-    """All entries, oldest first; a line torn by a crash is left out."""
+def read(path: Path, model: str | None = None) -> History:
+    """The history, of one model when it is named; an absent file is an empty history."""
     if not path.exists():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        return History(entries=())
+    entries, unreadable = [], 0
+    for line in path.read_bytes().splitlines():
         try:
             entries.append(Entry.model_validate_json(line))
         except ValidationError:
-            continue
-    return entries
+            unreadable += 1
+    return History(entries=tuple(e for e in entries if model in (None, e.model)), unreadable=unreadable)

@@ -1,182 +1,316 @@
-"""The model registry: register a version, promote it by a passed verdict, roll back, and show how it came about.
-
-Aliases: `candidate` is the newest version, `champion` the promoted one, `previous` the champion before it.
-"""
+"""The model registry: register a package, promote it by a passed verdict, roll back, show; every change in a ledger."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from filelock import FileLock
 
 from tasks import config, ledger, paths
-from tasks.errors import RegistryError
-from tasks.records import GateReport
+from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_INCONCLUSIVE, RegistryError
+from tasks.ledger import LEDGER, Entry
+from tasks.packaging import how_to_run
+from tasks.records import Backend, GateReport, Outcome, Record
 from tasks.stage import run_stage
 
-STORE = Path("mlruns")
+DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
+SQLITE = "sqlite:///"
+LOCK = Path("mlruns/.registry.lock")
+LOCKFILE = Path("requirements.lock")
+CODE = Path(__file__).parent  # this package: a logged model carries it, so that it loads anywhere
+
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-VERDICT, EVIDENCE, VARIANT = "edgewright.verdict", "edgewright.results_digest", "edgewright.variant"
+PENDING = "rollback-pending"  # marks a rollback under way, so that one that was cut off is finished, not repeated
+
+DIGEST, RESULTS, VARIANT, VERDICT, MANIFEST = (
+    "edgewright.digest", "edgewright.results_digest", "edgewright.variant", "edgewright.verdict",
+    "edgewright.manifest_sha256",
+)  # fmt: skip
+
+NEEDED = ("mlflow", "numpy", "pandas", "pydantic", "pyyaml", "transformers", "tokenizers", "jinja2")
+EXTRA: dict[Backend, tuple[str, ...]] = {"mlx": ("mlx-cpu", "mlx-metal")}  # chosen by markers in the lock
+SETTINGS = {  # for whatever the user has not set
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+EXIT_CODES: dict[Outcome, int] = {"pass": EXIT_BAD_INPUT, "fail": EXIT_FAIL, "inconclusive": EXIT_INCONCLUSIVE}
+
+
+class PromotionRefusedError(RegistryError):
+    """A version may not become champion; the exit code is that of the verdict (1 fail, 3 inconclusive, else 2)."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.exit_code = EXIT_CODES[outcome]
+
+
+class Change(Record):
+    """What promote or rollback did."""
+
+    changed: bool
+    champion: str
+    previous: str | None
+    reason: str
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, else the SQLite database of this checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the database in mlruns/."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def shown(uri: str) -> str:
+    """The address without user name and password, fit for logs and records.
+
+    >>> shown("https://ann:secret@mlflow.example:5000/x")
+    'https://mlflow.example:5000/x'
+    """
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def actor() -> str:
+    """Who acts: $EDGEWRIGHT_ACTOR, or the user's name."""
+    return os.environ.get("EDGEWRIGHT_ACTOR") or getpass.getuser()
 
 
 @contextmanager
-def answering(what: str) -> Iterator[None]:
-    """Turn MLflow's and the network's errors into a RegistryError that says what is kept and what to do."""
-    import requests
+def reaching(repeat: str) -> Iterator[Any]:
+    """An MlflowClient for the configured store; a failure becomes a RegistryError that names the command `repeat`.
+
+    Only one process of this machine changes the store at a time.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    uri = tracking_uri()
+    if uri.startswith(SQLITE):
+        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
-    except (MlflowException, requests.RequestException, SQLAlchemyError, ConnectionError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
+        mlflow.set_tracking_uri(uri)
+        with FileLock(LOCK):
+            yield mlflow.MlflowClient()
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RegistryError(
-            f"MLflow at {tracking_uri()} could not {what}: {reason}. Results are kept; when it answers again, "
-            "`python -m tasks.track` and `make promote` repeat this alone"
+            f"MLflow at {shown(uri)} did not do its part: {said[:300]}. The results are kept in {paths.ARTIFACTS}/. "
+            f"Start that server, or set MLFLOW_TRACKING_URI to another or to nothing, and repeat with `{repeat}`"
         ) from error
 
 
-def client() -> Any:
-    """An MLflow client for the tracking URI; a server gets ten seconds and one retry."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+def requirements(backend: Backend, lock: Path = LOCKFILE) -> list[str]:
+    """What has to be installed to load a logged package, as pinned by the lock file."""
+    wanted = {*NEEDED, *how_to_run.PACKAGES[backend], *EXTRA.get(backend, ())}
+    lines = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else []
+    pinned = [line.strip() for line in lines if re.split(r"[=<>~!; \[]", line, maxsplit=1)[0] in wanted]
+    absent = wanted - {re.split(r"[=<>~!; \[]", line, maxsplit=1)[0] for line in pinned}
+    return pinned + sorted(absent - {*EXTRA.get(backend, ())})
+
+
+def log_model(run_id: str, package: Path, backend: Backend, tags: Mapping[str, str]) -> str:
+    """Log a package as a pyfunc under a run and return its model id; the caller is inside `reaching`."""
     import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    STORE.mkdir(exist_ok=True)
-    mlflow.set_tracking_uri(tracking_uri())
-    mlflow.set_registry_uri(tracking_uri())
-    return mlflow.MlflowClient()
-
-
-def register(name: str, model_uri: str, run_id: str, verdicts: GateReport) -> str:
-    """Register the logged model of a winner once and give it the alias `candidate`; returns the version."""
-    found = client()
-    known = [v for v in versions(found, name) if v.tags.get(EVIDENCE) == verdicts.results_digest and v.run_id == run_id]
-    if known:
-        return str(known[0].version)
-    if not found.search_registered_models(filter_string=f"name = '{name}'"):
-        found.create_registered_model(name)
-    tags = {VERDICT: verdicts.outcome, EVIDENCE: verdicts.results_digest, VARIANT: str(verdicts.winner)}
-    version = str(found.create_model_version(name, model_uri, run_id=run_id, tags=tags).version)
-    found.set_registered_model_alias(name, CANDIDATE, version)
-    ledger.append("register", name, version, None, verdicts.reason, verdicts.results_digest)
-    return version
-
-
-def versions(found: Any, name: str) -> list[Any]:
-    """All versions of a model, newest first."""
-    listed = found.search_model_versions(f"name = '{name}'")
-    return sorted(listed, key=lambda version: -int(version.version))
-
-
-def alias(found: Any, name: str, which: str) -> str | None:
-    """The version an alias stands for, None when it stands for none."""
-    listed = found.search_registered_models(filter_string=f"name = '{name}'")
-    aliases = dict(listed[0].aliases) if listed else {}
-    return str(aliases[which]) if which in aliases else None
-
-
-def promote(name: str, verdicts: GateReport, version: str | None = None, why: str = "") -> str:
-    """Make a version the champion; only a passed verdict on these very results can do it. Repeating it adds nothing.
-
-    Raises RegistryError when the verdict is not `pass`, belongs to other results, or the version is unknown.
-    """
-    with answering("promote"):
-        found = client()
-        wanted = version or alias(found, name, CANDIDATE)
-        known = {str(v.version): v for v in versions(found, name)}
-        if wanted is None or wanted not in known:
-            have = ", ".join(known) or "none"
-            raise RegistryError(f"{name} has no version {wanted or 'with the alias candidate'}; versions: {have}")
-        refuse_without_verdict(name, wanted, known[wanted].tags, verdicts)
-        champion = alias(found, name, CHAMPION)
-        if champion == wanted:
-            return wanted
-        # previous first: a kill between the two leaves the old champion in place, and repeating ends the job
-        if champion is not None:
-            found.set_registered_model_alias(name, PREVIOUS, champion)
-        found.set_registered_model_alias(name, CHAMPION, wanted)
-        ledger.append("promote", name, wanted, champion, why or verdicts.reason, verdicts.results_digest)
-        return wanted
-
-
-def refuse_without_verdict(name: str, version: str, tags: dict[str, str], verdicts: GateReport) -> None:
-    """Raise RegistryError unless version and verdict belong together and the verdict is `pass`.
-
-    A version that passed earlier carries its own verdict in its tags and may be promoted again.
-    """
-    if tags.get(VERDICT) != "pass":
-        raise RegistryError(
-            f"{name} version {version} is not promoted: its verdict is {tags.get(VERDICT, 'absent')}; "
-            "only a passed one allows it"
+    with mlflow.start_run(run_id=run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(CODE / "pyfunc.py"),
+            code_paths=[str(CODE)],
+            artifacts={"package": str(package)},
+            model_config={"manifest_sha256": tags[MANIFEST]},
+            pip_requirements=requirements(backend),
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(DataType.string, "prompt")]),
+                outputs=Schema([ColSpec(DataType.string)]),
+                params=ParamSchema([ParamSpec("max_new_tokens", DataType.long, 64)]),
+            ),
+            tags=dict(tags),
         )
-    if tags.get(EVIDENCE) == verdicts.results_digest and verdicts.outcome != "pass":
-        raise RegistryError(f"{name} version {version} is not promoted: the gates now say {verdicts.outcome}")
+    return str(info.model_id)
 
 
-def rollback(name: str, why: str = "") -> tuple[str, str]:
-    """Swap champion and previous; returns the new and the old champion."""
-    with answering("roll back"):
-        found = client()
-        champion, previous = alias(found, name, CHAMPION), alias(found, name, PREVIOUS)
-        if champion is None or previous is None:
-            raise RegistryError(f"{name} has no {'champion' if champion is None else 'previous version'} to go back to")
-        tags = {str(v.version): v.tags for v in versions(found, name)}.get(previous, {})
-        found.set_registered_model_alias(name, CHAMPION, previous)
-        found.set_registered_model_alias(name, PREVIOUS, champion)
-        ledger.append("rollback", name, previous, champion, why or "asked for", tags.get(EVIDENCE, ""))
-        return previous, champion
+def register(client: Any, name: str, model_id: str, run_id: str, tags: Mapping[str, str]) -> str:
+    """Make a logged model a version of `name` with alias `candidate`; returns the version."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"models:/{model_id}"
+    made = client.create_model_version(name, source, run_id=run_id, model_id=model_id, tags=dict(tags))
+    client.set_registered_model_alias(name, CANDIDATE, made.version)
+    return str(made.version)
 
 
-def show(name: str) -> str:
-    """Aliases and ledger in words."""
-    with answering("be read"):
-        found = client()
-        lines = [f"{name} at {tracking_uri()}"]
-        for which in (CHAMPION, PREVIOUS, CANDIDATE):
-            lines.append(f"  {which:<10} {alias(found, name, which) or 'none'}")
-    for entry in ledger.read():
-        if entry.model == name:
-            over = f" over {entry.replaced}" if entry.replaced else ""
-            lines.append(f"  {entry.when}  {entry.who}  {entry.what} {entry.version}{over}: {entry.why}")
-    return "\n".join(lines)
+def promote(
+    name: str, version: str | None, report: GateReport, who: str, why: str, book: Path = LEDGER
+) -> Change:  # fmt: skip
+    """Make `version` (None: the candidate) champion if `report` is a passed verdict about that very version.
+
+    The old champion becomes `previous`. Doing it twice changes nothing. Raises PromotionRefusedError when the verdict
+    is not a pass or is about something else, RegistryError when there is no such model or version.
+    """
+    with reaching("python -m tasks.registry promote") as client:
+        aliases = _aliases(client, name)
+        chosen = version or aliases.get(CANDIDATE)
+        if chosen is None:
+            raise RegistryError(f"{name} has no version with alias {CANDIDATE}; run `python -m tasks.track` first")
+        _require_passed(name, chosen, report, _tags(client, name, chosen))
+        if PENDING in aliases:
+            client.delete_registered_model_alias(name, PENDING)
+        champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
+        if champion == chosen:
+            change = Change(
+                changed=False, champion=chosen, previous=previous, reason=f"version {chosen} is champion already"
+            )
+            known = any(e.to_version == chosen for e in ledger.read(book, name).entries)
+            champion = previous  # if it is unknown here, a promotion was cut off before its line was written
+        else:
+            if champion is not None:
+                client.set_registered_model_alias(name, PREVIOUS, champion)
+            client.set_registered_model_alias(name, CHAMPION, chosen)
+            reason = f"version {chosen} is champion" + (f", version {champion} is {PREVIOUS}" if champion else "")
+            change, known = Change(changed=True, champion=chosen, previous=champion, reason=reason), False
+        if not known:
+            _write(book, "promote", name, (champion, chosen), who, why, report.results_digest)
+        return change
+
+
+def rollback(name: str, who: str, why: str, book: Path = LEDGER) -> Change:
+    """Swap champion and previous; a rollback that was cut off is finished instead of begun anew.
+
+    Raises RegistryError when there is nothing to go back to.
+    """
+    with reaching("python -m tasks.registry rollback") as client:
+        aliases = _aliases(client, name)
+        champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
+        target = aliases.get(PENDING) or previous
+        if champion is None or target is None or (PENDING not in aliases and champion == previous):
+            raise RegistryError(f"{name} has no {PREVIOUS} version to go back to; its champion is {champion or 'none'}")
+        left = champion if champion != target else str(previous)
+        client.set_registered_model_alias(name, PENDING, target)
+        client.set_registered_model_alias(name, PREVIOUS, left)
+        client.set_registered_model_alias(name, CHAMPION, target)
+        _write(book, "rollback", name, (left, target), who, why, _tags(client, name, target).get(RESULTS, ""))
+        client.delete_registered_model_alias(name, PENDING)
+        reason = f"version {target} is champion again, version {left} is {PREVIOUS}"
+        return Change(changed=True, champion=target, previous=left, reason=reason)
+
+
+def show(name: str, book: Path = LEDGER) -> list[str]:
+    """Versions with their aliases and verdicts, newest first, then the ledger, oldest first."""
+    with reaching("python -m tasks.registry show") as client:
+        names: dict[str, list[str]] = {}
+        for alias, version in sorted(_aliases(client, name).items()):
+            names.setdefault(version, []).append(alias)
+        found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version))
+    lines = [
+        f"{name} version {v.version}: {v.tags.get(VARIANT, '?')}, verdict {v.tags.get(VERDICT, '?')}, "
+        f"{', '.join(names.get(str(v.version), ['no alias']))}"
+        for v in found
+    ]
+    history = ledger.read(book, name)
+    lines += [
+        f"{e.when} {e.who} {e.action}: {e.from_version or 'none'} -> {e.to_version}, {e.why}" for e in history.entries
+    ]
+    return lines + ([f"{book}: {history.unreadable} unreadable lines"] if history.unreadable else [])
+
+
+def _aliases(client: Any, name: str) -> dict[str, str]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise RegistryError(f"the registry has no model {name!r}; run `python -m tasks.track` first") from None
+
+
+def _tags(client: Any, name: str, version: str) -> dict[str, str]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return dict(client.get_model_version(name, version).tags)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise RegistryError(
+            f"{name} has no version {version!r}; `python -m tasks.registry show` lists what there is"
+        ) from None
+
+
+def _require_passed(name: str, version: str, report: GateReport, tags: Mapping[str, str]) -> None:
+    """Raise PromotionRefusedError unless the report is a pass and speaks of exactly this version."""
+    refused = f"{name} version {version} stays what it is"
+    mine = next((v.outcome for v in report.verdicts if v.variant == report.winner), "inconclusive")
+    outcome = report.outcome if report.outcome != "pass" else mine
+    if outcome != "pass":
+        raise PromotionRefusedError(f"{refused}: the verdict is {outcome} ({report.reason})", outcome)
+    for tag, expected in ((VERDICT, "pass"), (RESULTS, report.results_digest), (VARIANT, str(report.winner))):
+        if tags.get(tag) != expected:
+            raise PromotionRefusedError(
+                f"{refused}: the verdict in hand is about other results (tag {tag} is {tags.get(tag) or 'absent'}, "
+                f"the verdict says {expected}); run `dvc repro`, or roll back with `python -m tasks.registry rollback`",
+                "pass",
+            )
+
+
+def _write(book: Path, action: Any, name: str, move: tuple[str | None, str], who: str, why: str, digest: str) -> None:
+    ledger.append(
+        book,
+        Entry(
+            when=ledger.now(), who=who, action=action, model=name, from_version=move[0], to_version=move[1], why=why,
+            verdict_digest=digest,
+        ),  # fmt: skip
+    )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Command line of the registry."""
+    """The command line."""
     made = argparse.ArgumentParser(prog="python -m tasks.registry", description=__doc__)
-    commands = made.add_subparsers(dest="command", required=True)
-    promoting = commands.add_parser("promote", help="make a passed version the champion")
-    promoting.add_argument("--version", help="default: the version with the alias candidate")
-    promoting.add_argument("--why", default="", help="for the ledger")
-    back = commands.add_parser("rollback", help="swap champion and previous")
-    back.add_argument("--why", default="", help="for the ledger")
-    commands.add_parser("show", help="aliases and ledger")
+    actions = made.add_subparsers(dest="action", required=True)
+    up = actions.add_parser("promote", help="make a version champion, by the passed verdict in artifacts/gate")
+    up.add_argument("--version", help="a version's number; left out, the candidate")
+    back = actions.add_parser("rollback", help="swap champion and previous")
+    for one, usual in ((up, "passed every gate"), (back, "rolled back by hand")):
+        one.add_argument("--why", default=usual, help="the reason, for the ledger")
+    actions.add_parser("show", help="versions, aliases and the ledger")
+    for one in actions.choices.values():
+        one.add_argument("--model", help="a registered model's name; left out, track.model_name of params.yaml")
     return made
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
+    """Run one action; exit 0 done, 1 refused by a failed verdict, 2 bad input, 3 refused as inconclusive."""
     arguments = parser().parse_args(argv)
 
     def work() -> None:
-        name = config.load().track.model_name
-        if arguments.command == "promote":
-            version = promote(name, GateReport.read(paths.VERDICTS), arguments.version, arguments.why)
-            print(f"{name} version {version} is champion")
-        elif arguments.command == "rollback":
-            new, old = rollback(name, arguments.why)
-            print(f"{name} version {new} is champion again, {old} is previous")
+        name = arguments.model or config.load().track.model_name
+        if arguments.action == "show":
+            print("\n".join(show(name)))
+        elif arguments.action == "rollback":
+            print(f"{name}: {rollback(name, actor(), arguments.why).reason}")
         else:
-            print(show(name))
+            report = GateReport.read(paths.VERDICTS)
+            print(f"{name}: {promote(name, arguments.version, report, actor(), arguments.why).reason}")
 
     return run_stage(work)
 
