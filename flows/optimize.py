@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import steps, summary
@@ -18,7 +19,7 @@ from tasks.errors import ResourceError
 
 
 @flow(name="optimize", validate_parameters=False)
-def optimize(plan: Plan, root: str) -> Any:
+def optimize(plan: Plan, root: str) -> list[Result] | State[list[Result]]:
     """Run what is stale, promote what passed; returns how every stage ended, in order."""
     work = Work(plan, root)
     work.submit("fetch", "data", "reference", "assess")
@@ -32,7 +33,10 @@ def optimize(plan: Plan, root: str) -> Any:
     if steps.all_well(results):
         results.append(steps.promotion_result(steps.promote(return_state=True)))
     summary.publish(results, Path(root))
-    return results if steps.all_well(results) else Failed(message=steps.failures(results), data=results)
+    if steps.all_well(results):
+        return results
+    failed: State[list[Result]] = Failed(message=steps.failures(results), data=results)
+    return failed
 
 
 @dataclass
@@ -105,7 +109,7 @@ def runner(kind: str) -> Any:
         return DaskTaskRunner(address=address)
     # memory_limit 0: a stage bounds its own children; Dask would kill a worker over its idea of a share.
     return DaskTaskRunner(
-        cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+        cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     )
 
 

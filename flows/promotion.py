@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tasks import ledger, paths, registry
+from tasks import ledger, paths
 from tasks.ledger import Entry
 from tasks.records import GateReport
-from tasks.track import Tracked
 
 
 def promote() -> str:
@@ -15,27 +14,30 @@ def promote() -> str:
 
     Raises RegistryError when MLflow does not answer, DataError when nothing was tracked.
     """
+    from tasks import registry
+    from tasks.track import Tracked
+
     tracked = Tracked.read(paths.TRACKED)
     if tracked.version is None:
         return f"not promoted: {tracked.reason}"
-    kept = settled(ledger.read(), tracked.model_name, tracked.version)
+    kept = settled(ledger.read(ledger.LEDGER, tracked.model_name).entries, tracked.version)
     if kept:
-        return kept
-    version = registry.promote(tracked.model_name, GateReport.read(paths.VERDICTS), tracked.version)
-    return f"{tracked.model_name} version {version} is champion in {tracked.tracking_uri}"
+        return f"{tracked.model_name}: {kept}"
+    verdicts = GateReport.read(paths.VERDICTS)
+    change = registry.promote(tracked.model_name, tracked.version, verdicts, registry.actor(), verdicts.reason)
+    return f"{tracked.model_name}: {change.reason}"
 
 
-def settled(entries: Iterable[Entry], model: str, version: str) -> str:
+def settled(entries: Iterable[Entry], version: str) -> str:
     """Why there is nothing to promote, or nothing when there is.
 
     A rollback is a person's decision: running the same results again does not undo it.
     """
-    changes = [entry for entry in entries if entry.model == model and entry.what in ("promote", "rollback")]
-    if not changes:
+    last = next(iter(reversed(list(entries))), None)
+    if last is None:
         return ""
-    last = changes[-1]
-    if last.version == version:
-        return f"{model} version {version} is champion since {last.when}"
-    if last.what == "rollback" and last.replaced == version:
-        return f"{model} version {version} was rolled back on {last.when}; `make promote` makes it champion again"
+    if last.to_version == version:
+        return f"version {version} is champion since {last.when}"
+    if last.action == "rollback" and last.from_version == version:
+        return f"version {version} was rolled back on {last.when}; `make promote` makes it champion again"
     return ""

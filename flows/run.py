@@ -88,11 +88,11 @@ def _flow(plan: Plan, root: Path, task_runner: str) -> int:
             with temporary_settings({PREFECT_API_URL: temporary.wait()} if temporary else {}):
                 steps.limit_measurements(temporary is not None)
                 state = optimize.with_options(task_runner=chosen)(plan, str(root), return_state=True)
-                results = state.result(raise_on_failure=isinstance(state.data, BaseException))
+                results: Any = state.result(raise_on_failure=isinstance(state.data, BaseException))
         except (HTTPError, PrefectException) as error:
             raise ResourceError(
-                f"Prefect did not carry the run to its end ({type(error).__name__}: {error}); finished stages are kept, "
-                "`make run` goes on from there, `dvc repro` does so without Prefect"
+                f"Prefect did not carry the run to its end ({type(error).__name__}: {error}); "
+                "finished stages are kept, `make run` goes on from there, `dvc repro` does so without Prefect"
             ) from error
     _scorecard()
     return conclude(results)

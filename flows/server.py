@@ -21,7 +21,9 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the run says it itself; Prefect's UI has all of it
+    "DASK_LOGGING__DISTRIBUTED": "critical",
 }
+NOISY = ("prefect", "httpx", "distributed", "bokeh")
 TEMPORARY = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
@@ -34,8 +36,8 @@ def quiet() -> None:
     """Keep Prefect's own lines and its telemetry out of the way; what the user set stays. Call before importing it."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    for name in ("httpx", "distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name.split(".")[0] not in NOISY)
 
 
 def healthy(api_url: str, timeout_s: float = 5.0) -> bool:
@@ -62,6 +64,7 @@ class Temporary:
     """A Prefect server in a child process; it starts in the background and ends with this one, however that ends."""
 
     def __init__(self) -> None:
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")  # sent at exit, when the server is gone
         self.url = f"http://127.0.0.1:{free_port()}/api"
         port = self.url.split(":")[2].split("/")[0]
         self._child = subprocess.Popen(

@@ -88,7 +88,7 @@ class Convert(Block):
 
 class Evaluate(Block):
     limits: Limits = Limits()
-    slow_rows: Count = 3  # rows for a runtime that is slow on this device (MLX without Metal)
+    slow_rows: Count = 2  # rows for a runtime that is slow on this device (MLX without Metal)
 
 
 class Benchmark(Block):

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from tasks.errors import ResourceError
 from tasks.records import Record
 
 LEDGER = Path("mlruns/ledger.jsonl")
@@ -40,19 +41,26 @@ def now() -> str:
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Add one line and return once it is on the disk; a line that was cut off before it stays a line of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    """Add one line and return once it is on the disk; a line that was cut off before it stays a line of its own.
+
+    Raises ResourceError when it cannot be written.
+    """
     try:
-        size = os.fstat(handle).st_size
-        cut_off = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        line = (b"\n" if cut_off else b"") + entry.model_dump_json().encode() + b"\n"
-        written = os.write(handle, line)
-        if written != len(line):
-            raise OSError(f"only {written} of {len(line)} bytes could be written to {path}; is the disk full?")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            size = os.fstat(handle).st_size
+            cut_off = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            line = (b"\n" if cut_off else b"") + entry.model_dump_json().encode() + b"\n"
+            if os.write(handle, line) != len(line):
+                raise OSError("the disk is full")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise ResourceError(
+            f"the ledger {path} cannot be written ({error}); make room or mend its permissions and repeat the command"
+        ) from error
 
 
 def read(path: Path, model: str | None = None) -> History:

@@ -76,7 +76,7 @@ def prompts(model_input: Any) -> list[str]:
             raise DataError(f"the input has no column {COLUMN!r}; found {', '.join(map(str, model_input.columns))}")
         model_input = model_input[COLUMN].tolist()
     rows = [model_input] if isinstance(model_input, str | dict) else list(model_input)
-    texts = [row.get(COLUMN) if isinstance(row, dict) else row for row in rows]
+    texts: list[Any] = [row.get(COLUMN) if isinstance(row, dict) else row for row in rows]
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text:
             raise DataError(f"prompt {number} is {text!r}; it must be text that is not empty")

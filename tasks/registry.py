@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -28,6 +28,7 @@ LOCKFILE = Path("requirements.lock")
 CODE = Path(__file__).parent  # this package: a logged model carries it, so that it loads anywhere
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+PATIENCE_S = 600  # how long one process waits for another that changes the store
 PENDING = "rollback-pending"  # marks a rollback under way, so that one that was cut off is finished, not repeated
 
 DIGEST, RESULTS, VARIANT, VERDICT, MANIFEST = (
@@ -35,6 +36,7 @@ DIGEST, RESULTS, VARIANT, VERDICT, MANIFEST = (
     "edgewright.manifest_sha256",
 )  # fmt: skip
 
+NEW_TOKENS = 64  # of an answer, unless the caller says otherwise
 NEEDED = ("mlflow", "numpy", "pandas", "pydantic", "pyyaml", "transformers", "tokenizers", "jinja2")
 EXTRA: dict[Backend, tuple[str, ...]] = {"mlx": ("mlx-cpu", "mlx-metal")}  # chosen by markers in the lock
 SETTINGS = {  # for whatever the user has not set
@@ -68,19 +70,31 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
+def database(uri: str) -> Path | None:
+    """The file behind an SQLite address; None for a server."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
 def shown(uri: str) -> str:
     """The address without user name and password, fit for logs and records.
 
     >>> shown("https://ann:secret@mlflow.example:5000/x")
     'https://mlflow.example:5000/x'
     """
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    return _without_login(uri, uri)
+
+
+def _without_login(text: str, uri: str) -> str:
+    login, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(login + at, "") if at else text
 
 
 def actor() -> str:
     """Who acts: $EDGEWRIGHT_ACTOR, or the user's name."""
-    return os.environ.get("EDGEWRIGHT_ACTOR") or getpass.getuser()
+    try:
+        return os.environ.get("EDGEWRIGHT_ACTOR") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
 
 
 @contextmanager
@@ -92,8 +106,9 @@ def reaching(repeat: str) -> Iterator[Any]:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     uri = tracking_uri()
-    if uri.startswith(SQLITE):
-        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    file = database(uri)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -101,10 +116,10 @@ def reaching(repeat: str) -> Iterator[Any]:
 
     try:
         mlflow.set_tracking_uri(uri)
-        with FileLock(LOCK):
+        with FileLock(LOCK, timeout=PATIENCE_S):
             yield mlflow.MlflowClient()
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        said = _without_login(str(error).strip() or type(error).__name__, uri).splitlines()[0]
         raise RegistryError(
             f"MLflow at {shown(uri)} did not do its part: {said[:300]}. The results are kept in {paths.ARTIFACTS}/. "
             f"Start that server, or set MLFLOW_TRACKING_URI to another or to nothing, and repeat with `{repeat}`"
@@ -123,8 +138,6 @@ def requirements(backend: Backend, lock: Path = LOCKFILE) -> list[str]:
 def log_model(run_id: str, package: Path, backend: Backend, tags: Mapping[str, str]) -> str:
     """Log a package as a pyfunc under a run and return its model id; the caller is inside `reaching`."""
     import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
@@ -134,14 +147,22 @@ def log_model(run_id: str, package: Path, backend: Backend, tags: Mapping[str, s
             artifacts={"package": str(package)},
             model_config={"manifest_sha256": tags[MANIFEST]},
             pip_requirements=requirements(backend),
-            signature=ModelSignature(
-                inputs=Schema([ColSpec(DataType.string, "prompt")]),
-                outputs=Schema([ColSpec(DataType.string)]),
-                params=ParamSchema([ParamSpec("max_new_tokens", DataType.long, 64)]),
-            ),
+            signature=signature(),
             tags=dict(tags),
         )
     return str(info.model_id)
+
+
+def signature() -> Any:
+    """What the model takes and gives: a column `prompt`, the parameter `max_new_tokens`, a list of texts."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        outputs=Schema([ColSpec(DataType.string)]),
+        params=ParamSchema([ParamSpec("max_new_tokens", DataType.long, NEW_TOKENS)]),
+    )
 
 
 def register(client: Any, name: str, model_id: str, run_id: str, tags: Mapping[str, str]) -> str:
@@ -205,10 +226,12 @@ def rollback(name: str, who: str, why: str, book: Path = LEDGER) -> Change:
         if champion is None or target is None or (PENDING not in aliases and champion == previous):
             raise RegistryError(f"{name} has no {PREVIOUS} version to go back to; its champion is {champion or 'none'}")
         left = champion if champion != target else str(previous)
+        written = champion == target and _last(book, name) == ("rollback", left, target)
         client.set_registered_model_alias(name, PENDING, target)
         client.set_registered_model_alias(name, PREVIOUS, left)
         client.set_registered_model_alias(name, CHAMPION, target)
-        _write(book, "rollback", name, (left, target), who, why, _tags(client, name, target).get(RESULTS, ""))
+        if not written:
+            _write(book, "rollback", name, (left, target), who, why, _tags(client, name, target).get(RESULTS, ""))
         client.delete_registered_model_alias(name, PENDING)
         reason = f"version {target} is champion again, version {left} is {PREVIOUS}"
         return Change(changed=True, champion=target, previous=left, reason=reason)
@@ -260,8 +283,8 @@ def _tags(client: Any, name: str, version: str) -> dict[str, str]:
 def _require_passed(name: str, version: str, report: GateReport, tags: Mapping[str, str]) -> None:
     """Raise PromotionRefusedError unless the report is a pass and speaks of exactly this version."""
     refused = f"{name} version {version} stays what it is"
-    mine = next((v.outcome for v in report.verdicts if v.variant == report.winner), "inconclusive")
-    outcome = report.outcome if report.outcome != "pass" else mine
+    verdicts: dict[str | None, Outcome] = {v.variant: v.outcome for v in report.verdicts}
+    outcome = report.outcome if report.outcome != "pass" else verdicts.get(report.winner, "inconclusive")
     if outcome != "pass":
         raise PromotionRefusedError(f"{refused}: the verdict is {outcome} ({report.reason})", outcome)
     for tag, expected in ((VERDICT, "pass"), (RESULTS, report.results_digest), (VARIANT, str(report.winner))):
@@ -273,14 +296,16 @@ def _require_passed(name: str, version: str, report: GateReport, tags: Mapping[s
             )
 
 
+def _last(book: Path, name: str) -> tuple[str, str | None, str] | None:
+    """What the model's last line in the ledger says."""
+    entries = ledger.read(book, name).entries
+    return (entries[-1].action, entries[-1].from_version, entries[-1].to_version) if entries else None
+
+
 def _write(book: Path, action: Any, name: str, move: tuple[str | None, str], who: str, why: str, digest: str) -> None:
-    ledger.append(
-        book,
-        Entry(
-            when=ledger.now(), who=who, action=action, model=name, from_version=move[0], to_version=move[1], why=why,
-            verdict_digest=digest,
-        ),  # fmt: skip
-    )
+    old, new = move
+    line = {"when": ledger.now(), "who": who, "action": action, "model": name, "from_version": old, "to_version": new}
+    ledger.append(book, Entry.model_validate(line | {"why": why, "verdict_digest": digest}))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,6 @@
-"""Track: everything about a result into MLflow, once; the winner as a registered version.
+"""Track: everything a run found into MLflow, once per result, and the winner into the registry.
 
-It runs every time and adds nothing the second time: results are known by a digest, and a receipt in mlruns/ answers
-without asking MLflow. `--force` asks MLflow itself.
+The one stage that touches the world: it always runs, and does nothing when MLflow knows the results already.
 """
 
 from __future__ import annotations
@@ -9,289 +8,363 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
+import math
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks import config, paths, registry
-from tasks.errors import RegistryError
-from tasks.records import (
-    Artifact,
-    GateReport,
-    Hardware,
-    Package,
-    Recommendation,
-    Record,
-    ScoreRow,
-    to_jsonable,
-)
+from tasks.config import Params
+from tasks.errors import DataError, RegistryError
+from tasks.packaging import manifest
+from tasks.records import Artifact, GateReport, Hardware, Package, Recommendation, Record, ScoreRow
 from tasks.stage import run_stage
 
-RECEIPTS = registry.STORE / "receipts"
-DIGEST, COMPLETE = "edgewright.digest", "edgewright.complete"
+RECEIPTS = Path("mlruns/receipts")
+KIND, COMPLETE = "edgewright.kind", "edgewright.complete"
+REPEAT = "python -m tasks.track"
+LONGEST = 5000  # characters of a tag or parameter; MLflow's own limit is near
+DVC_LOCK = Path("dvc.lock")
 
 
 class Tracked(Record):
-    """Where a result went."""
+    """Where the results of a run are in MLflow."""
 
-    digest: str
+    digest: str  # over scorecard, verdicts, package and parameters
     tracking_uri: str
     experiment: str
-    run_id: str
+    parent_run_id: str
     model_name: str
-    version: str | None
+    version: str | None  # None: nothing was registered
     reason: str
 
 
-class Results(Record):
-    """What is tracked."""
+@dataclass(frozen=True)
+class Results:
+    """What a pipeline run left behind."""
 
-    params: dict[str, Any]
-    hardware: Hardware
+    params: Params
+    report: GateReport
     recommendation: Recommendation
-    verdicts: GateReport
     package: Package
-    artifacts: tuple[Artifact, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was found and under which parameters; the same results give the same digest."""
+        parts = (self.report.results_digest, self.package.manifest_sha256, self.params.model_dump(mode="json"))
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """Verdict per variant."""
+        return {v.variant: v.outcome for v in self.report.verdicts}
 
 
-def results(params: config.Params) -> Results:
-    """Read the results of the last run."""
-    recommendation = Recommendation.read(paths.RECOMMENDATION)
+def read_results(params: Params) -> Results:
+    """Read what the stages before wrote."""
     return Results(
-        params=params.model_dump(mode="json"),
-        hardware=Hardware.read(paths.HARDWARE),
-        recommendation=recommendation,
-        verdicts=GateReport.read(paths.VERDICTS),
+        params=params,
+        report=GateReport.read(paths.VERDICTS),
+        recommendation=Recommendation.read(paths.RECOMMENDATION),
         package=Package.read(paths.PACKAGE_RECORD),
-        artifacts=tuple(Artifact.read(paths.artifact_record(row.variant)) for row in recommendation.rows),
     )
 
 
-def digest(found: Results) -> str:
-    """SHA-256 over verdicts, package and hardware: the same results are the same digest."""
-    parts = [found.verdicts.model_dump_json(), found.package.manifest_sha256, found.hardware.model_dump_json()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def track(results: Results, force: bool = False) -> Tracked:
+    """Bring the results into MLflow unless they are there, and say where.
 
-
-def track(params: config.Params, force: bool = False) -> Tracked:
-    """Log the results unless they are there; raises RegistryError when MLflow does not answer."""
-    found = results(params)
-    key = digest(found)
-    receipt = RECEIPTS / f"{key[:16]}.json"
-    if receipt.exists() and not force:
-        known = Tracked.read(receipt)
-        if (known.digest, known.tracking_uri, known.model_name) == (
-            key,
-            registry.tracking_uri(),
-            params.track.model_name,
-        ):
-            return known
-    with registry.answering("take the results"):
-        tracked = _log(found, params, key)
-    tracked.write(receipt)
+    A receipt answers without MLflow; `force` asks MLflow itself. A run that was cut off is removed and done again.
+    Raises RegistryError when MLflow cannot be reached; the results stay and the call can be repeated.
+    """
+    uri = registry.tracking_uri()
+    known = None if force else receipt(results.digest, uri)
+    if known is not None:
+        return known
+    with registry.reaching(REPEAT) as client:
+        tracked = _ask(client, results) or _record(client, results)
+    tracked.write(_receipt_path(results.digest))
     return tracked
 
 
-def _log(found: Results, params: config.Params, key: str) -> Tracked:
-    mlflow_client = registry.client()
-    experiment = _experiment(mlflow_client, params.track.experiment)
-    parent = _complete_run(mlflow_client, experiment, key) or _log_runs(mlflow_client, experiment, found, key)
-    version = None
-    if found.package.status == "ok" and found.verdicts.outcome == "pass":
-        version = registry.register(
-            params.track.model_name, _model_uri(mlflow_client, experiment, parent), parent, found.verdicts
+def receipt(digest: str, uri: str) -> Tracked | None:
+    """What was noted when these results were tracked at `uri`; None when they were not, or the store is gone."""
+    path = _receipt_path(digest)
+    if not path.is_file():
+        return None
+    database = registry.database(uri)
+    try:
+        noted = Tracked.read(path)
+    except DataError:
+        return None  # MLflow itself will be asked, and the receipt written anew
+    gone = database is not None and not database.is_file()
+    return None if gone or noted.tracking_uri != registry.shown(uri) else noted
+
+
+def _receipt_path(digest: str) -> Path:
+    return RECEIPTS / f"{digest}.json"
+
+
+def _ask(client: Any, results: Results) -> Tracked | None:
+    """The complete record of these results in MLflow; remains of a run that was cut off are removed."""
+    experiment = _experiment(client, results.params.track.experiment)
+    runs = client.search_runs([experiment], f"tags.`{registry.DIGEST}` = '{results.digest}'", max_results=1000)
+    versions = _versions(client, results)
+    parent = next((run for run in runs if run.data.tags.get(COMPLETE) == "true"), None)
+    if parent is not None:
+        own = next((str(v.version) for v in versions if v.run_id == parent.info.run_id), None)
+        return _tracked(results, parent.info.run_id, own)
+    for version in versions:
+        if not {registry.CHAMPION, registry.PREVIOUS} & set(version.aliases):
+            client.delete_model_version(version.name, version.version)
+    for model in client.search_logged_models([experiment], f"tags.`{registry.DIGEST}` = '{results.digest}'"):
+        if all(model.model_id not in str(v.source) for v in _versions(client, results)):
+            client.delete_logged_model(model.model_id)
+    for run in runs:
+        client.delete_run(run.info.run_id)
+    return None
+
+
+def _versions(client: Any, results: Results) -> list[Any]:
+    """Registered versions made from these results, with their aliases."""
+    name = results.params.track.model_name
+    found = client.search_model_versions(f"name = '{name}' and tags.`{registry.DIGEST}` = '{results.digest}'")
+    return [client.get_model_version(name, v.version) for v in found]
+
+
+def _experiment(client: Any, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        beside = registry.database(registry.tracking_uri())
+        location = (beside.parent / "artifacts").resolve().as_uri() if beside else None  # a server decides for itself
+        return str(client.create_experiment(name, artifact_location=location))
+    if found.lifecycle_stage != "active":
+        raise RegistryError(
+            f"experiment {name!r} was deleted in MLflow; restore it there, or set track.experiment to another name"
         )
+    return str(found.experiment_id)
+
+
+def _record(client: Any, results: Results) -> Tracked:
+    """Write the parent run, a nested run per variant and the winner's model; completeness is tagged last."""
+    experiment = _experiment(client, results.params.track.experiment)
+    surroundings = _surroundings()
+    parent = _create(client, experiment, _title(results), "pipeline", results, surroundings)
+    _log_parent(client, parent, results, surroundings)
+    for row in results.recommendation.rows:
+        log_variant(client, experiment, parent, row, results, surroundings)
+    version = _register(client, parent, results)
+    client.set_terminated(parent, "FINISHED")
+    client.set_tag(parent, COMPLETE, "true")
+    return _tracked(results, parent, version)
+
+
+def _tracked(results: Results, parent: str, version: str | None) -> Tracked:
+    name = results.params.track.model_name
+    reason = f"{results.package.variant} is {name} version {version}"
     return Tracked(
-        digest=key,
-        tracking_uri=registry.tracking_uri(),
-        experiment=params.track.experiment,
-        run_id=parent,
-        model_name=params.track.model_name,
+        digest=results.digest,
+        tracking_uri=registry.shown(registry.tracking_uri()),
+        experiment=results.params.track.experiment,
+        parent_run_id=parent,
+        model_name=name,
         version=version,
-        reason="registered as candidate" if version else f"nothing registered: {found.package.reason}",
+        reason=reason if version else f"nothing to register: {results.package.reason}",
     )
 
 
-def _experiment(mlflow_client: Any, name: str) -> str:
-    known = mlflow_client.get_experiment_by_name(name)
-    if known is not None:
-        return str(known.experiment_id)
-    local = registry.tracking_uri().startswith("sqlite")
-    location = (registry.STORE / "artifacts").resolve().as_uri() if local else None
-    return str(mlflow_client.create_experiment(name, artifact_location=location))
+def _title(results: Results) -> str:
+    return f"{results.report.winner or 'no winner'} ({results.params.profile})"
 
 
-def _complete_run(mlflow_client: Any, experiment: str, key: str) -> str | None:
-    """The run that holds these results; what a killed run left half-done is removed."""
-    listed = mlflow_client.search_runs([experiment], f"tags.`{DIGEST}` = '{key}'")
-    complete = [run for run in listed if run.data.tags.get(COMPLETE) == "true"]
-    for run in listed:
-        if run not in complete:
-            for child in mlflow_client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"):
-                mlflow_client.delete_run(child.info.run_id)
-            mlflow_client.delete_run(run.info.run_id)
-    return str(complete[0].info.run_id) if complete else None
+def _surroundings() -> dict[str, str]:
+    """Tags of every run: hardware, git commit, digest of dvc.lock."""
+    hardware = Hardware.read(paths.HARDWARE)
+    tags = {
+        "hardware.device": hardware.device,
+        "hardware.description": hardware.description,
+        "hardware.cpu": str(hardware.cpu_model.value or f"unknown: {hardware.cpu_model.reason}"),
+        "hardware.machine_id": str(hardware.machine_id.value or f"unknown: {hardware.machine_id.reason}"),
+        "dvc.lock.sha256": manifest.sha256(DVC_LOCK) if DVC_LOCK.is_file() else "no dvc.lock",
+        "mlflow.source.name": REPEAT,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": registry.actor(),
+    }
+    commit = git_commit()
+    return tags | {"mlflow.source.git.commit": commit} if commit else tags
 
 
-def _log_runs(mlflow_client: Any, experiment: str, found: Results, key: str) -> str:
-    """One parent run, one nested run per variant; the parent is marked complete last."""
-    parent = mlflow_client.create_run(experiment, tags={DIGEST: key, **_circumstances(found)}, run_name=_name(found))
-    run_id = str(parent.info.run_id)
-    by_variant = {artifact.variant: artifact for artifact in found.artifacts}
-    for row in found.recommendation.rows:
-        _log_variant(mlflow_client, experiment, run_id, row, by_variant[row.variant], found)
-    _batch(mlflow_client, run_id, dict(_flat(found.params)), _winner_metrics(found))
+def git_commit() -> str:
+    """The commit checked out here; empty outside of a repository."""
+    try:
+        run = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def _create(client: Any, experiment: str, name: str, kind: str, results: Results, tags: Mapping[str, str]) -> str:
+    own = {registry.DIGEST: results.digest, KIND: kind, registry.RESULTS: results.report.results_digest}
+    run = client.create_run(experiment, run_name=name, tags=_cut({**tags, **own}))
+    return str(run.info.run_id)
+
+
+def _log_parent(client: Any, run: str, results: Results, surroundings: Mapping[str, str]) -> None:
+    report, params = results.report, results.params.model_dump(mode="json", exclude={"variants", "profiles"})
+    judged = list(results.outcomes.values())
+    winner = next((row for row in results.recommendation.rows if row.variant == report.winner), None)
+    figures = {f"variants/{outcome}": float(judged.count(outcome)) for outcome in ("pass", "fail", "inconclusive")}
+    figures |= {f"winner/{name}": value for name, value in (metrics(winner) if winner else {}).items()}
+    tags = {
+        "gate.outcome": report.outcome,
+        "gate.reason": report.reason,
+        "winner": report.winner or "none",
+        "recommendation": results.recommendation.reason,
+        "package.manifest_sha256": results.package.manifest_sha256 or "no package",
+    }
+    _log(client, run, flat(params), figures, tags)
+    client.log_text(run, results.recommendation.model_dump_json(indent=2), "scorecard.json")
+    client.log_text(run, reproduction(surroundings.get("mlflow.source.git.commit", "")), "reproduce.md")
     for file in (
-        paths.RECOMMENDATION,
         paths.VERDICTS,
         paths.PACKAGE_RECORD,
         paths.HARDWARE,
-        Path("params.yaml"),
-        Path("dvc.lock"),
+        config.PARAMS,
+        DVC_LOCK,
+        paths.PACKAGE / "CARD.md",
     ):
         if file.is_file():
-            mlflow_client.log_artifact(run_id, str(file), "results")
+            client.log_artifact(run, str(file))
     if paths.REPORT.is_dir():
-        mlflow_client.log_artifacts(run_id, str(paths.REPORT), "report")
-    if found.package.status == "ok":
-        _log_model(run_id, found)
-    mlflow_client.set_terminated(run_id, "FINISHED")
-    mlflow_client.set_tag(run_id, COMPLETE, "true")
-    return run_id
+        client.log_artifacts(run, str(paths.REPORT), "report")
 
 
-def _name(found: Results) -> str:
-    return f"{found.hardware.device}: {found.verdicts.winner or found.verdicts.outcome}"
-
-
-def _circumstances(found: Results) -> dict[str, str]:
-    """Tags of the parent: verdict, machine, code."""
-    lock = Path("dvc.lock")
-    return {
-        "edgewright.outcome": found.verdicts.outcome,
-        "edgewright.winner": found.verdicts.winner or "none",
-        "edgewright.hardware": found.hardware.description,
-        "edgewright.dvc_lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "absent",
-        "edgewright.git_commit": _git_commit(),
-        "edgewright.reproduce": "dvc repro",
-    }
-
-
-def _git_commit() -> str:
-    git = shutil.which("git")
-    if git is None:
-        return "unknown: git is not installed"
-    asked = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or "unknown: not a git checkout"
-
-
-def _log_variant(
-    mlflow_client: Any, experiment: str, parent: str, row: ScoreRow, artifact: Artifact, found: Results
+def log_variant(
+    client: Any, experiment: str, parent: str, row: ScoreRow, results: Results, surroundings: Mapping[str, str]
 ) -> None:
-    verdict = next((v.outcome for v in found.verdicts.verdicts if v.variant == row.variant), "none")
+    """One nested run: recipe, metrics, and why there is none where there is none."""
+    run = _create(client, experiment, row.variant, "variant", results, {**surroundings, "mlflow.parentRunId": parent})
+    record = paths.artifact_record(row.variant)
+    made = Artifact.read(record) if record.is_file() else None
+    recipe = flat(made.recipe.model_dump(mode="json")) if made else {}
+    absent = [f"{name}: {m.state}, {m.reason}" for name, m in row.metrics.items() if m.state != "measured"]
     tags = {
-        "mlflow.parentRunId": parent,
-        "edgewright.status": row.status,
-        "edgewright.reason": row.reason,
-        "edgewright.verdict": verdict,
-        "edgewright.role": row.role,
-        **{f"version.{name}": version for name, version in artifact.versions.items()},
+        "status": row.status,
+        "reason": row.reason or "measured",
+        "role": row.role,
+        registry.VARIANT: row.variant,
+        registry.VERDICT: results.outcomes.get(row.variant, "not judged"),
+        **({"absent": "; ".join(absent)} if absent else {}),
+        **{f"version.{name}": version for name, version in (made.versions if made else {}).items()},
     }
-    run = mlflow_client.create_run(experiment, tags=tags, run_name=row.variant)
-    measured = {name: metric.value for name, metric in row.metrics.items() if metric.value is not None}
-    errors = {f"{name}_se": metric.se for name, metric in row.metrics.items() if metric.se is not None}
-    _batch(mlflow_client, run.info.run_id, dict(_flat(to_jsonable(artifact.recipe))), measured | errors)
-    mlflow_client.set_terminated(run.info.run_id, "FINISHED" if row.status != "failed" else "FAILED")
+    _log(client, run, recipe or {"backend": row.backend, "precision": row.precision}, metrics(row), tags)
+    for file in (
+        record,
+        paths.evaluation_record(row.variant),
+        paths.benchmark_record(row.variant),
+        paths.plan(row.variant),
+    ):
+        if file.is_file():
+            client.log_artifact(run, str(file), "plan" if file.parent == paths.PLAN else None)
+    client.set_terminated(run, "FAILED" if row.status == "failed" else "FINISHED")
 
 
-def _winner_metrics(found: Results) -> dict[str, float]:
-    rows = {row.variant: row for row in found.recommendation.rows}
-    winner = rows.get(found.verdicts.winner or "")
-    if winner is None:
-        return {}
-    return {f"winner_{name}": metric.value for name, metric in winner.metrics.items() if metric.value is not None}
+def _log(
+    client: Any, run: str, params: Mapping[str, str], figures: Mapping[str, float], tags: Mapping[str, str]
+) -> None:
+    from mlflow.entities import Metric, Param, RunTag
 
-
-def _batch(mlflow_client: Any, run_id: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
-    import time
-
-    from mlflow.entities import Metric, Param
-
-    now = int(time.time() * 1000)
-    entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
-    for start in range(0, len(entries), 100):  # MLflow takes a hundred parameters at once
-        mlflow_client.log_batch(run_id, params=entries[start : start + 100])
-    mlflow_client.log_batch(run_id, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _log_model(run_id: str, found: Results) -> None:
-    """Log the package as a model that any machine with its runtime can load.
-
-    The model is given as a file of code, not pickled, and its requirements are named, not guessed by running it.
-    """
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-
-    about = json.loads((paths.PACKAGE / "package.json").read_text())
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "prompt")]),
-        outputs=Schema([ColSpec(DataType.string)]),
-        params=ParamSchema([ParamSpec("max_new_tokens", DataType.long, 64)]),
+    at = int(time.time() * 1000)
+    client.log_batch(
+        run,
+        metrics=[Metric(name, value, at, 0) for name, value in figures.items()],
+        params=[Param(name, value) for name, value in _cut(params).items()],
+        tags=[RunTag(name, value) for name, value in _cut(tags).items()],
     )
-    with mlflow.start_run(run_id=run_id):
-        mlflow.pyfunc.log_model(
-            name="model",
-            python_model="tasks/pyfunc.py",
-            artifacts={"package": str(paths.PACKAGE)},
-            signature=signature,
-            code_paths=["tasks"],
-            pip_requirements=requirements(about["backend"]),
-        )
 
 
-def requirements(backend: str) -> list[str]:
-    """What loading the model needs, in the versions of the lock."""
-    from tasks.packaging.how_to_run import PACKAGES
+def _register(client: Any, parent: str, results: Results) -> str | None:
+    """Log and register the package when its verdict is a pass; returns the version."""
+    package, report = results.package, results.report
+    passed = results.outcomes.get(report.winner or "") == "pass" and report.outcome == "pass"
+    if package.status != "ok" or package.verdict != "pass" or package.variant != report.winner or not passed:
+        return None
+    manifest.verify_manifest(paths.PACKAGE, package.manifest_sha256)
+    contents = manifest.Contents.read(paths.PACKAGE / manifest.CONTENTS)
+    if contents.results_digest != report.results_digest:
+        raise DataError(f"{paths.PACKAGE} was made from other results than {paths.VERDICTS}; run `dvc repro package`")
+    tags = {
+        registry.DIGEST: results.digest,
+        registry.RESULTS: report.results_digest,
+        registry.VARIANT: contents.variant,
+        registry.VERDICT: "pass",
+        registry.MANIFEST: package.manifest_sha256,
+    }
+    model = registry.log_model(parent, paths.PACKAGE, contents.backend, tags)
+    return registry.register(client, results.params.track.model_name, model, parent, tags)
 
-    wanted = {*PACKAGES[backend], "mlflow", "transformers", "numpy", "pandas", "pydantic", "pyyaml"}  # type: ignore[index]
-    lines = (line.split(";")[0].strip() for line in Path("requirements.lock").read_text().splitlines())
-    pinned = {line.split("==")[0]: line for line in lines if "==" in line}
-    return sorted(pinned[name] for name in wanted if name in pinned)
+
+def metrics(row: ScoreRow) -> dict[str, float]:
+    """Measured figures of a row, with standard error (`_se`) and count (`_n`) where there are any."""
+    found: dict[str, float] = {}
+    for name, metric in row.metrics.items():
+        if metric.state != "measured" or metric.value is None or not math.isfinite(metric.value):
+            continue
+        found[name] = metric.value
+        found |= {f"{name}_{end}": float(v) for end, v in (("se", metric.se), ("n", metric.n)) if v is not None}
+    return found
 
 
-def _model_uri(mlflow_client: Any, experiment: str, run_id: str) -> str:
-    for model in mlflow_client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
-        return str(model.model_uri)
-    raise RegistryError(f"run {run_id} holds no model; `python -m tasks.track --force` logs it again")
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values under dotted names, as text.
+
+    >>> flat({"gate": {"min_retention": 0.95}, "profile": "full"})
+    {'gate.min_retention': '0.95', 'profile': 'full'}
+    """
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def reproduction(commit: str) -> str:
+    """How to get these results again, in words and commands."""
+    steps: Sequence[str] = (f"git checkout {commit}",) if commit else ()
+    commands = "\n".join((*steps, "make repro"))
+    return f"""# Reproduce
+
+`params.yaml` and `dvc.lock` of this run lie beside this file; put them in place, then:
+
+```sh
+{commands}
+```
+"""
+
+
+def _cut(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: value if len(value) <= LONGEST else value[: LONGEST - 3] + "..." for name, value in values.items()}
 
 
 def parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
-    made = argparse.ArgumentParser(prog="python -m tasks.track", description=__doc__)
-    made.add_argument("--force", action="store_true", help="ask MLflow itself instead of trusting the receipt")
+    made = argparse.ArgumentParser(prog=REPEAT, description=__doc__)
+    made.add_argument("--force", action="store_true", help="ask MLflow even when a receipt says it has these results")
     return made
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    arguments = parser().parse_args(argv)
+    force = parser().parse_args(argv).force
 
     def work() -> None:
-        tracked = track(config.load(), arguments.force)
+        tracked = track(read_results(config.load()), force)
         tracked.write(paths.TRACKED)
-        version = f"{tracked.model_name} version {tracked.version}" if tracked.version else tracked.reason
-        print(f"tracked in {tracked.tracking_uri}, experiment {tracked.experiment}, run {tracked.run_id}: {version}")
+        print(f"track: run {tracked.parent_run_id} in {tracked.tracking_uri} - {tracked.reason}")
 
     return run_stage(work)
 
