@@ -23,6 +23,7 @@ CRON = "0 2 * * *"
 
 def deploy(schedule: dict[str, Any], parameters: dict[str, Any], port: int = 4200) -> int:
     """Register the deployment and execute its runs until Ctrl-C."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")  # here nobody else tells of the runs
     server.quiet()
     with ExitStack() as stack:
         if not server.named_url():

@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows import server
 from flows.progress import tell
 from tasks import paths
 from tasks.errors import EXIT_OK, ResourceError
@@ -60,7 +59,8 @@ def prefect_page(port: int = 4200) -> Page:
         "true",
         (sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
         {
-            **server.QUIET,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
             # Held slots survive a restart; in memory they would stay taken for ever.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_API_URL": f"http://{HOST}:{port}/api",

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
@@ -61,7 +62,7 @@ class PackagedModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
         settings = context.model_config or {}
         self._answerer = Answerer(Path(context.artifacts["package"]), settings.get("manifest_sha256"))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
         """Answer every prompt; `params` may hold max_new_tokens."""
         new_tokens = int((params or {}).get("max_new_tokens", NEW_TOKENS))
         if new_tokens < 1:

@@ -6,6 +6,7 @@ import argparse
 import getpass
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,7 +140,9 @@ def log_model(run_id: str, package: Path, backend: Backend, tags: Mapping[str, s
     """Log a package as a pyfunc under a run and return its model id; the caller is inside `reaching`."""
     import mlflow
 
-    with mlflow.start_run(run_id=run_id):
+    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+        # An example would be answered while logging, which loads the whole model; the signature is given instead.
+        warnings.filterwarnings("ignore", ".*input example", UserWarning)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(CODE / "pyfunc.py"),

@@ -11,7 +11,7 @@ from tasks.errors import EXIT_OK, EdgewrightError
 
 def run_stage(work: Callable[[], int | None]) -> int:
     """Call `work`; an EdgewrightError becomes a line on stderr and its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         return work() or EXIT_OK
     except EdgewrightError as error:

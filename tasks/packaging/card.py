@@ -168,7 +168,7 @@ def _value(metric: Metric, form: str) -> str:
 def _spread(metric: Metric, timed: Quantity | float | None, form: str) -> str:
     if metric.se is not None:
         return "± " + form.format(metric.se)
-    if isinstance(timed, Quantity):
+    if isinstance(timed, Quantity) and metric.state == "measured":
         return f"{form.format(timed.low)} to {form.format(timed.high)}"
     return ""
 

@@ -1,0 +1,119 @@
+"""A small DVC checkout with the real pipeline's stage names and a script that only notes when it ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+VARIANTS = ("ref", "a", "b")
+
+WORK = '''"""Note start, end and process in OUT; fail when a file fail-STAGE exists, with the exit code it holds."""
+import json, os, pathlib, sys, time
+stage, seconds, out = sys.argv[1:4]
+begun = time.time()
+with open("ran.log", "a") as log:
+    log.write(stage + "\\n")
+print(f"words of {stage}", flush=True)
+time.sleep(float(seconds))
+failure = pathlib.Path(f"fail-{stage}")
+if failure.exists():
+    sys.exit(int(failure.read_text() or 1))
+path = pathlib.Path(out)
+path.parent.mkdir(parents=True, exist_ok=True)
+path.write_text(json.dumps({"begun": begun, "ended": time.time(), "parent": os.getppid()}))
+'''
+
+TRACKED = {
+    "digest": "d", "tracking_uri": "sqlite://", "experiment": "e", "parent_run_id": "r", "model_name": "m",
+    "version": None, "reason": "nothing passed the gates",
+}  # fmt: skip
+
+
+def make(root: Path, convert_s: float = 0.0, benchmark_s: float = 0.0) -> Path:
+    """Write the checkout; `convert_s` and `benchmark_s` are how long these stages take."""
+    (root / "work.py").write_text(WORK)
+    (root / "tracked.template").write_text(json.dumps(TRACKED))
+    variants = {
+        "ref": {"backend": "torch", "precision": "fp32", "role": "reference"},
+        "a": {"backend": "gguf", "precision": "int8"},
+        "b": {"backend": "gguf", "precision": "int4"},
+    }
+    params = {"convert": {"probe_tokens": 10}, "benchmark": {"rounds": 2}, "variants": variants}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages(convert_s, benchmark_s)}, sort_keys=False))
+    (root / ".gitignore").write_text("/artifacts/\n/ran.log\n")
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
+    return root
+
+
+def stages(convert_s: float, benchmark_s: float) -> dict[str, Any]:
+    """The `stages` of dvc.yaml."""
+    return {
+        "detect": one(
+            "detect", "artifacts/hardware.json", always_changed=True, cmd="echo hw > artifacts/hardware.json"
+        ),
+        "fetch": one("fetch", "artifacts/model/w"),
+        "assess": one("assess", "artifacts/plan/p", deps=["artifacts/hardware.json", "artifacts/model/w"]),
+        "convert": each("convert", convert_s, ["artifacts/plan/p"], params=["convert"]),
+        "evaluate": each("evaluate", 0.0, ["artifacts/convert-${key}.json"]),
+        "benchmark": each("benchmark", benchmark_s, ["artifacts/convert-${key}.json"], params=["benchmark"]),
+        "recommend": one(
+            "recommend",
+            "artifacts/ranking.json",
+            deps=[f"artifacts/{verb}-{variant}.json" for verb in ("evaluate", "benchmark") for variant in VARIANTS],
+        ),
+        "track": one(
+            "track", "artifacts/tracked.json", deps=["artifacts/ranking.json"], always_changed=True,
+            cmd="cp tracked.template artifacts/tracked.json",
+        ),
+    }  # fmt: skip
+
+
+def one(verb: str, out: str, seconds: float = 0.0, cmd: str = "", **rest: Any) -> dict[str, Any]:
+    run = cmd or f"python work.py {verb} {seconds} {out}"
+    return {"cmd": f"mkdir -p artifacts && {run}", "outs": [out], **rest}
+
+
+def each(verb: str, seconds: float, deps: list[str], **rest: Any) -> dict[str, Any]:
+    out = f"artifacts/{verb}-${{key}}.json"
+    command = f"python work.py {verb}-${{key}} {seconds} {out}"
+    return {"foreach": "${variants}", "do": {"cmd": command, "deps": deps, "outs": [out], **rest}}
+
+
+def environment(root: Path, **more: str) -> dict[str, str]:
+    """For a command in the checkout: this project's code, its own Prefect database, no server named."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DASK_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
+    return {**inherited, "PATH": path, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(root / ".prefect"), **more}
+
+
+def command(root: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """`python -m ...` in the checkout, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=root,
+        env=environment(root, **more),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=400,
+    )
+
+
+def ran(root: Path) -> list[str]:
+    """The stages' commands that were really run, in order."""
+    log = root / "ran.log"
+    return log.read_text().split() if log.exists() else []
+
+
+def noted(root: Path, verb: str, variant: str) -> dict[str, float]:
+    """What a stage noted about its own run."""
+    return json.loads((root / "artifacts" / f"{verb}-{variant}.json").read_text())
