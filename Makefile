@@ -3,12 +3,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 UV_VERSION := 0.13.9
 
+# A wheel of llama.cpp of our own making: uv compiles anew whenever it fetches the source anew.
+WHEELS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgewright/wheels
+LLAMA := $(shell sed -n 's/^llama-cpp-python==\([0-9.]*\).*/\1/p' requirements.lock)
 # PyTorch's CPU build: from wheels pip is told of, else from PyTorch's own CPU index.
-ifneq ($(PIP_FIND_LINKS),)
-export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-else
+ifeq ($(PIP_FIND_LINKS),)
 export UV_TORCH_BACKEND ?= cpu
 endif
+comma := ,
+export UV_FIND_LINKS := $(WHEELS)$(addprefix $(comma),$(PIP_FIND_LINKS))
 # llama.cpp without its tools, tests and server: half the build time.
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -29,7 +32,10 @@ env: $(ENV)  ## build the environment in .venv (the other commands do it by them
 $(ENV): requirements.lock
 	@test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
 	.uv/bin/uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
-	@echo "installing the environment; llama.cpp is compiled once, which takes some minutes"
+	@mkdir -p '$(WHEELS)'
+	@test -n "$(wildcard $(WHEELS)/llama_cpp_python-$(LLAMA)-*.whl)" || { \
+	  echo "compiling llama.cpp once for this machine, which takes some minutes (kept in $(WHEELS))"; \
+	  .uv/bin/python -m pip wheel --quiet --no-deps --wheel-dir '$(WHEELS)' llama-cpp-python==$(LLAMA); }
 	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip sync --quiet requirements.lock
 	@touch $@
 

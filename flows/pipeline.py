@@ -96,10 +96,11 @@ def stale(root: Path) -> Plan:
     try:
         repo = Repo(str(root), _wait_for_lock=True)
         status = repo.status()
-        graph = nx.relabel_nodes(repo.index.graph, {stage: stage.addressing for stage in repo.index.graph})
+        names = {stage.addressing: stage.name for stage in repo.index.graph}  # an address depends on the folder
+        graph = nx.relabel_nodes(repo.index.graph, {stage: stage.name for stage in repo.index.graph})
     except DvcException as error:
         raise ResourceError(f"DVC cannot read the pipeline in {root}: {_words(error)}") from error
-    reasons = {name: because(entries) for name, entries in status.items()}
+    reasons = {names[address]: because(entries) for address, entries in status.items()}
     follows = _descendants(graph, [name for name, reason in reasons.items() if reason != ALWAYS])
     reasons = {**{name: f"follows {cause}" for name, cause in follows.items()}, **reasons}
     stages = in_order(graph)
@@ -154,9 +155,9 @@ def reproduce(stage: str, root: Path) -> bool:
 
     if stopping.is_set():
         raise KeyboardInterrupt
-    _prepare_environment()
+    _prepare(root)
     try:
-        done = bool(_repo(root).reproduce([stage], single_item=True))
+        done = bool(_repo(root).reproduce([f"dvc.yaml:{stage}"], single_item=True))
     except DvcException as error:
         cause = error.__cause__ or error
         if isinstance(cause, LockError):
@@ -257,8 +258,10 @@ def _read_lock_file_quickly() -> None:
     _yaml.parse_yaml_for_update = parse
 
 
-def _prepare_environment() -> None:
-    """Commands say `python`: make it this one; and let their lines appear as they are written."""
+def _prepare(root: Path) -> None:
+    """Go to the checkout, as DVC works from the current folder, and make the `python` of its commands this one."""
+    if Path.cwd() != root.resolve():
+        os.chdir(root)
     here = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", "")
     if path.split(os.pathsep)[0] != here:

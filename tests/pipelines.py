@@ -60,7 +60,7 @@ def stages(convert_s: float, benchmark_s: float) -> dict[str, Any]:
         "detect": one(
             "detect", "artifacts/hardware.json", always_changed=True, cmd="echo hw > artifacts/hardware.json"
         ),
-        "fetch": one("fetch", "artifacts/model/w"),
+        "fetch": one("fetch", "artifacts/model/w", deps=["work.py"]),
         "assess": one("assess", "artifacts/plan/p", deps=["artifacts/hardware.json", "artifacts/model/w"]),
         "convert": each("convert", convert_s, ["artifacts/plan/p"], params=["convert"]),
         "evaluate": each("evaluate", 0.0, ["artifacts/convert-${key}.json"]),

@@ -326,6 +326,7 @@ def tiny_checkpoint(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
     return read["model"], read["tokenizer"]
 
 
+@pytest.mark.slow
 def test_the_registered_champion_answers_from_its_own_package(tmp_path: Path) -> None:
     files, tokenizer = tiny_checkpoint(tmp_path / "made")
     results = packaged(files=files, tokenizer=tokenizer, backend="torch")
