@@ -37,6 +37,7 @@ class Child:
     log: Path  # everything the child prints
     label: str  # for the progress lines
     threads: int = 0  # 0: the libraries' own choice
+    timed: bool = False  # threads spin while they wait, as in service; else they yield to whatever else runs
 
 
 def run_child(child: Child) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def run_child(child: Child) -> dict[str, Any]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tasks.measure.worker", child.work, str(request)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            env=_environment(child.threads), start_new_session=True,
+            env=_environment(child), start_new_session=True,
         )  # fmt: skip
         answer: list[bytes] = []
         assert process.stdout is not None
@@ -67,10 +68,13 @@ def run_child(child: Child) -> dict[str, Any]:
     return _judge(process.returncode, b"".join(answer), broken, child)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(child: Child) -> dict[str, str]:
     quiet = {"TOKENIZERS_PARALLELISM": "false", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}
-    return {**os.environ, **quiet, **counts}
+    threads = str(child.threads)
+    counts = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if child.threads else {}
+    # Two spinning processes on two cores stop each other for a scheduler's slice at every barrier.
+    waiting = {} if child.timed else {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {**os.environ, **quiet, **counts, **waiting}
 
 
 def _watch(process: subprocess.Popen[bytes], child: Child, started: float) -> ChildError | None:
