@@ -132,9 +132,8 @@ def _rotated(prompts: tuple[tuple[int, ...], ...], by: int) -> list[tuple[int, .
 def _child(work: str, request: dict[str, Any], entry: PlanEntry, params: config.Params) -> dict[str, Any]:
     log = paths.LOGS / f"benchmark-{entry.variant}-{work}.log"
     label = f"benchmark {entry.variant} ({work.removeprefix('measure_')})"
-    return run_child(
-        Child(f"tasks.measure.timing:{work}", request, params.benchmark.limits, log, label, request["threads"])
-    )
+    limits, threads = params.benchmark.limits, request["threads"]
+    return run_child(Child(f"tasks.measure.timing:{work}", request, limits, log, label, threads, timed=True))
 
 
 def parser() -> argparse.ArgumentParser:
