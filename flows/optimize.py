@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
@@ -15,7 +18,10 @@ from prefect.states import Failed
 from flows import steps, summary
 from flows.pipeline import Plan, Step
 from flows.steps import Result
-from tasks.errors import ResourceError
+from tasks import config
+from tasks.errors import ConfigError, ResourceError
+
+MEMORY_EACH = 6 * 2**30  # bytes a conversion of a small model may need at its peak
 
 
 @flow(name="optimize", validate_parameters=False)
@@ -23,9 +29,11 @@ def optimize(plan: Plan, root: str) -> list[Result] | State[list[Result]]:
     """Run what is stale, promote what passed; returns how every stage ended, in order."""
     work = Work(plan, root)
     work.submit("fetch", "data", "reference", "assess")
-    work.submit("convert")
-    work.submit("evaluate")
     work.wait()
+    with threads_shared():
+        work.submit("convert")
+        work.submit("evaluate")
+        work.wait()
     work.one_by_one("benchmark")
     work.submit(*work.others())
     work.wait()
@@ -95,12 +103,37 @@ class Work:
         return self.plan.steps.index(step) + 1, len(self.plan.steps)
 
 
+def workers() -> int:
+    """How many conversions or evaluations run at once: EDGEWRIGHT_WORKERS, else two where cores and memory allow.
+
+    Half of a conversion is imports and export on one core; a second one fills the other.
+    """
+    asked = os.environ.get("EDGEWRIGHT_WORKERS", "")
+    if asked:
+        if not asked.isdigit() or asked == "0":
+            raise ConfigError(f"EDGEWRIGHT_WORKERS={asked!r} must be a whole number from 1 on")
+        return int(asked)
+    roomy = psutil.virtual_memory().total >= 2 * MEMORY_EACH
+    return 2 if config.usable_cores() >= 2 and roomy else 1
+
+
+@contextmanager
+def threads_shared() -> Iterator[None]:
+    """Give each of the stages that run at once its share of the cores."""
+    share = max(1, config.usable_cores() // workers())
+    os.environ["EDGEWRIGHT_THREADS"] = str(share)
+    try:
+        yield
+    finally:
+        del os.environ["EDGEWRIGHT_THREADS"]
+
+
 def runner(kind: str) -> Any:
-    """Where stages run: here, one after another, or on Dask (a local cluster of two, or DASK_ADDRESS)."""
+    """Where stages run: here, some at a time (`workers`), or on Dask (a local cluster of two, or DASK_ADDRESS)."""
     if kind == "local":
         from prefect.task_runners import ThreadPoolTaskRunner
 
-        return ThreadPoolTaskRunner(max_workers=1)
+        return ThreadPoolTaskRunner(max_workers=workers())
     from prefect_dask import DaskTaskRunner
 
     address = os.environ.get("DASK_ADDRESS")

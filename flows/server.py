@@ -68,7 +68,10 @@ class Temporary:
         self.url = f"http://127.0.0.1:{free_port()}/api"
         port = self.url.split(":")[2].split("/")[0]
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", port], stdin=subprocess.PIPE, env={**os.environ, **TEMPORARY}
+            [sys.executable, "-m", "flows.server", port],
+            stdin=subprocess.PIPE,
+            env={**os.environ, **TEMPORARY},
+            start_new_session=True,  # Ctrl-C ends the run, which still reports to it
         )
 
     def wait(self, limit_s: float = START_LIMIT_S) -> str:
@@ -130,7 +133,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os._exit(0)
 
 

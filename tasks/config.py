@@ -82,7 +82,7 @@ class Limits(Block):
 class Convert(Block):
     limits: Limits = Limits()
     probe_tokens: Count = 192
-    slow_probe_tokens: Count = 48
+    slow_probe_tokens: Count = 32
     max_kl: dict[Precision, float] = {"fp32": 0.02, "bf16": 0.05, "fp16": 0.05, "int8": 0.2, "int4": 1.0}
 
 
@@ -94,7 +94,7 @@ class Evaluate(Block):
 class Benchmark(Block):
     limits: Limits = Limits()
     threads: Annotated[int, Field(ge=0)] = 0  # 0: the cores this process may use
-    rounds: Count = 2  # fresh processes
+    rounds: Count = 1  # fresh processes
     repeats: Count = 5  # prompts per process for time to first token and prefill
     decode_repeats: Count = 3  # prompts per process for decode
     new_tokens: Count = 64
@@ -207,6 +207,11 @@ def load(path: Path = PARAMS) -> Params:
 def threads(params: Params) -> int:
     """Threads every runtime is given: the configured number, or the cores this process may use."""
     return params.benchmark.threads or usable_cores()
+
+
+def shared_threads() -> int:
+    """Threads for work that is not timed: EDGEWRIGHT_THREADS when the flow runs two such stages at once, else all."""
+    return int(os.environ.get("EDGEWRIGHT_THREADS", "0")) or usable_cores()
 
 
 def usable_cores() -> int:

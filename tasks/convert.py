@@ -57,7 +57,7 @@ def _without(entry: PlanEntry, status: Any, reason: str) -> Artifact:
 
 def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Artifact:
     require_disk(partial, int(DISK_FACTOR * size_bytes(paths.MODEL)))
-    threads, files = config.usable_cores(), partial / FILES
+    threads, files = config.shared_threads(), partial / FILES
     request = {
         "backend": entry.recipe.backend,
         "recipe": entry.recipe.model_dump(mode="json"),

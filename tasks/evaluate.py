@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks import config, paths
 from tasks.disk import fresh_folder, replace_folder
@@ -14,6 +15,9 @@ from tasks.errors import ChildError
 from tasks.measure.child import Child, run_child
 from tasks.records import Artifact, Evaluation, PlanEntry
 from tasks.stage import run_stage
+
+if TYPE_CHECKING:
+    from tasks.measure.quality import Tokens
 
 
 def evaluate(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Evaluation:
@@ -43,10 +47,13 @@ def _without(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Eva
 
 
 def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluation:
-    from tasks.measure.quality import Tokens, summarise
+    from tasks.measure.quality import Tokens
 
+    if entry.recipe.role == "reference":  # scored by the stage `reference`: the same weights in the same session
+        shutil.copy2(paths.REFERENCE_TOKENS, partial / paths.REFERENCE_TOKENS.name)
+        return _summary(entry, params, Tokens.load(paths.REFERENCE_TOKENS), "scored by the stage reference", {})
     rows = params.evaluate.slow_rows if entry.slow_here else 0
-    threads = config.usable_cores()
+    threads = config.shared_threads()
     request = {
         "backend": entry.recipe.backend,
         "artifact": str(paths.artifact_files(entry.variant)),
@@ -64,14 +71,26 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
     except ChildError as error:
         return Evaluation(status="failed", reason=f"{error.kind}: {error}", **common)
     tokens = Tokens.load(partial / paths.REFERENCE_TOKENS.name)
-    quality = summarise(tokens, Tokens.load(paths.REFERENCE_TOKENS).first_rows(answer["rows"]))
+    reason = f"scored on the first {rows} rows: slow without its accelerator" if rows else "scored on all rows"
+    return _summary(entry, params, tokens, reason, answer["runtime"])
+
+
+def _summary(
+    entry: PlanEntry, params: config.Params, tokens: Tokens, reason: str, runtime: dict[str, str]
+) -> Evaluation:
+    from tasks.measure.quality import Tokens, summarise
+
+    rows = int(tokens.row.max()) + 1
+    reference = Tokens.load(paths.REFERENCE_TOKENS)
     return Evaluation(
+        variant=entry.variant,
         status="ok",
-        reason=f"scored on the first {rows} rows: slow without its accelerator" if rows else "scored on all rows",
-        subset=bool(rows),
-        runtime=answer["runtime"],
-        **common,
-        **dataclasses.asdict(quality),
+        reason=reason,
+        command=command(entry.variant),
+        reference=params.reference,
+        subset=rows <= int(reference.row.max()),
+        runtime=runtime,
+        **dataclasses.asdict(summarise(tokens, reference.first_rows(rows))),
     )
 
 

@@ -15,7 +15,7 @@ from tasks.stage import run_stage
 def reference(params: config.Params, out: Path) -> dict[str, Any]:
     """Write the reference's folder `out`; raises ChildError when the model cannot be run."""
     partial = fresh_folder(out)
-    threads = config.usable_cores()
+    threads = config.shared_threads()
     request = {"model": str(paths.MODEL), "data": str(paths.DATA), "out": str(partial), "threads": threads}
     log = paths.LOGS / "reference.log"
     answer = run_child(Child("tasks.reference:score", request, params.evaluate.limits, log, "reference", threads))

@@ -92,7 +92,8 @@ def environment(root: Path, **more: str) -> dict[str, str]:
     """For a command in the checkout: this project's code, its own Prefect database, no server named."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DASK_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-    return {**inherited, "PATH": path, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(root / ".prefect"), **more}
+    code = os.pathsep.join(filter(None, [str(ROOT), inherited.get("PYTHONPATH")]))
+    return {**inherited, "PATH": path, "PYTHONPATH": code, "PREFECT_HOME": str(root / ".prefect"), **more}
 
 
 def command(root: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from tasks.records import Hardware, ModelProfile, Recipe, Support
 
 FILE = "openvino_model.xml"
 PACKAGES = ("openvino", "openvino-genai", "nncf", "optimum-intel")
-SAMPLES = 32
+SAMPLES = 16  # of the calibration rows; AWQ and scale estimation run the model on each
 BITS_OF = {"u4": 4, "i4": 4, "nf4": 4, "u8": 8, "i8": 8, "f16": 16, "bf16": 16, "f32": 32, "i64": 64, "i32": 32}
 
 

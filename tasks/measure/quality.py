@@ -7,13 +7,15 @@ section 6.4 with rows as clusters).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+CHUNK = 16  # positions judged at once
 
 
 @dataclass(frozen=True)
@@ -57,29 +59,42 @@ def kl_divergence(reference: NDArray[np.floating], variant: NDArray[np.float32])
 
 
 def score_row(logits: NDArray[np.float32], ids: NDArray[np.int64], reference: NDArray[np.floating] | None) -> Tokens:
-    """Judge one row: logits (n, vocabulary) for ids (n,); the reference as log-probabilities (n - 1, vocabulary)."""
-    logp = log_softmax(logits[:-1])
-    target = ids[1:]
+    """Judge one row: logits (n, vocabulary) for ids (n,); the reference as log-probabilities (n - 1, vocabulary).
+
+    Works in chunks of positions whose temporaries stay in the cache; a whole row's would be paged in again each time.
+    """
+    return _concatenate(
+        [
+            _score_chunk(
+                logits[start : min(start + CHUNK, len(ids) - 1)],
+                ids[start + 1 : start + 1 + CHUNK],
+                None if reference is None else reference[start : start + CHUNK],
+            )
+            for start in range(0, len(ids) - 1, CHUNK)
+        ]
+    )
+
+
+def _score_chunk(logits: NDArray[np.float32], target: NDArray[np.int64], base: NDArray[np.floating] | None) -> Tokens:
+    logp = log_softmax(logits)
     top = logp.argmax(axis=-1)
-    base = logp if reference is None else reference
     return Tokens(
         row=np.zeros(len(target), dtype=np.int32),
         nll=-logp[np.arange(len(target)), target].astype(np.float64),
         correct=top == target,
-        agree=top == base.argmax(axis=-1),
-        kl=np.zeros(len(target)) if reference is None else kl_divergence(reference, logp),
+        agree=np.ones(len(target), dtype=np.bool_) if base is None else top == base.argmax(axis=-1),
+        kl=np.zeros(len(target)) if base is None else kl_divergence(base, logp),
     )
+
+
+def _concatenate(parts: list[Tokens]) -> Tokens:
+    return Tokens(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Tokens)))
 
 
 def join(parts: list[Tokens]) -> Tokens:
     """One row after another, numbered."""
-    return Tokens(
-        row=np.concatenate([np.full(len(part.nll), i, dtype=np.int32) for i, part in enumerate(parts)]),
-        nll=np.concatenate([part.nll for part in parts]),
-        correct=np.concatenate([part.correct for part in parts]),
-        agree=np.concatenate([part.agree for part in parts]),
-        kl=np.concatenate([part.kl for part in parts]),
-    )
+    row = np.concatenate([np.full(len(part.nll), i, dtype=np.int32) for i, part in enumerate(parts)])
+    return replace(_concatenate(parts), row=row)
 
 
 def ratio_with_se(value: Floats, weight: Floats, row: NDArray[np.int32]) -> tuple[float, float | None]:
