@@ -178,22 +178,25 @@ def mend(root: Path) -> bool:
     DVC rewrites the file in place, so a kill in that moment leaves it truncated. What the copy does not know yet is
     found again in DVC's run cache.
     """
+    path, copy = root / LOCK_FILE, root / LAST_GOOD
+    with _repo(root).lock:  # another process may be writing it
+        if not path.exists() or _readable(path):
+            return False
+        if copy.exists():
+            _replace(copy, path)
+        else:
+            path.unlink()
+        return True
+
+
+def _readable(path: Path) -> bool:
     import yaml
 
-    path, copy = root / LOCK_FILE, root / LAST_GOOD
-    if not path.exists():
-        return False
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())  # noqa: S506
-        if isinstance(content, dict) and all(_whole(stage) for stage in (content.get("stages") or {}).values()):
-            return False
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError):
-        pass
-    if copy.exists():
-        _replace(copy, path)
-    else:
-        path.unlink()
-    return True
+        return False
+    return isinstance(content, dict) and all(_whole(stage) for stage in (content.get("stages") or {}).values())
 
 
 def _whole(stage: Any) -> bool:
@@ -204,17 +207,12 @@ def _whole(stage: Any) -> bool:
     return all(isinstance(file, dict) and "path" in file for file in files)
 
 
-def _loader() -> Any:
-    import yaml
-
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 def _remember(root: Path) -> None:
-    """Keep a whole dvc.lock beside the artifacts, for `mend`."""
-    if (root / LOCK_FILE).exists():
-        (root / LAST_GOOD).parent.mkdir(exist_ok=True)
-        _replace(root / LOCK_FILE, root / LAST_GOOD)
+    """Keep a whole dvc.lock beside the artifacts, for `mend`; under DVC's lock, as another process may be writing it."""
+    (root / LAST_GOOD).parent.mkdir(exist_ok=True)
+    with _repo(root).lock:
+        if (root / LOCK_FILE).exists():
+            _replace(root / LOCK_FILE, root / LAST_GOOD)
 
 
 def _replace(source: Path, target: Path) -> None:

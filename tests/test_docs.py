@@ -24,7 +24,7 @@ def test_readme_is_short():
 @pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "ARCHITECTURE"])
 def test_make_targets_named_exist_and_settings_are_read(text):
     assert set(re.findall(r"make ([a-z]+)", text)) - {"sure"} <= TARGETS
-    assert {name for name in re.findall(r"make run ([A-Z_]+)=", text)} <= set(re.findall(r"\$\(([A-Z_]+)\)", MAKEFILE))
+    assert set(re.findall(r"make run ([A-Z_]+)=", text)) <= set(re.findall(r"\$\(([A-Z_]+)\)", MAKEFILE))
 
 
 def test_every_make_target_a_user_needs_is_in_readme():

@@ -180,6 +180,7 @@ def test_a_run_in_a_held_checkout_is_refused_with_no_wait(tmp_path: Path) -> Non
 # -- whole runs --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_failure_stops_only_what_reads_from_it_and_the_next_run_does_the_rest(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path, convert_s=2.0, benchmark_s=0.5)
     (root / "fail-convert-a").write_text("1")
@@ -215,6 +216,7 @@ def test_a_failure_stops_only_what_reads_from_it_and_the_next_run_does_the_rest(
     assert pipelines.ran(root) == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nobody_at_work_and_is_taken_up_where_it_was(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path, convert_s=3.0)
     first = start(root, "flows.run")
@@ -289,6 +291,7 @@ def deployed(root: Path) -> Iterator[str]:
     assert not server.healthy(url), "the server outlived the command"
 
 
+@pytest.mark.slow
 def test_a_schedule_fires_and_a_run_reports_to_that_server(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path)
     with deployed(root) as url:
@@ -307,6 +310,7 @@ def test_a_schedule_fires_and_a_run_reports_to_that_server(tmp_path: Path) -> No
         assert first["parameters"]["dry_run"] is True
 
 
+@pytest.mark.slow
 def test_ui_starts_both_pages_and_stops_them(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path)
     (root / "mlruns").mkdir()
