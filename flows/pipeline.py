@@ -90,11 +90,10 @@ def stale(root: Path) -> Plan:
     """
     import networkx as nx  # type: ignore[import-untyped]
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
     mend(root)
     try:
-        repo = Repo(str(root), _wait_for_lock=True)
+        repo = _repo(root)
         status = repo.status()
         names = {stage.addressing: stage.name for stage in repo.index.graph}  # an address depends on the folder
         graph = nx.relabel_nodes(repo.index.graph, {stage: stage.name for stage in repo.index.graph})
@@ -226,6 +225,7 @@ def _repo(root: Path) -> Any:
 
     It waits for the repository lock as long as need be: given up after a stage's command, the work would be lost.
     """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     cache: dict[str, Any] = _repos.__dict__.setdefault("open", {})
@@ -233,7 +233,10 @@ def _repo(root: Path) -> Any:
     if key not in cache:
         logging.getLogger("dvc").setLevel(logging.ERROR)
         _read_lock_file_quickly()
-        cache[key] = Repo(key, _wait_for_lock=True)
+        try:
+            cache[key] = Repo(key, _wait_for_lock=True)
+        except DvcException as error:
+            raise ResourceError(f"{root} is no DVC checkout ({_words(error)}); run from the project's root") from error
     return cache[key]
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,27 @@ def test_two_processes_run_different_stages_at_once_and_both_are_recorded(tmp_pa
     left = {step.name for step in stale(root).steps}
     assert not {"convert@ref", "convert@a", "evaluate@ref", "evaluate@a"} & left
     assert "convert@b" in left
+
+
+def test_two_threads_run_different_stages_at_once_and_both_are_recorded(tmp_path: Path) -> None:
+    root = pipelines.make(tmp_path, convert_s=1.5)
+    for name in ("detect", "fetch", "assess"):
+        pipeline.reproduce(name, root)
+
+    def both(variant: str) -> list[bool]:
+        return [pipeline.reproduce(f"{verb}@{variant}", root) for verb in ("convert", "evaluate", "benchmark")]
+
+    with ThreadPoolExecutor(max_workers=3) as threads:
+        assert list(threads.map(both, pipelines.VARIANTS)) == [[True] * 3] * 3
+    first, second = pipelines.noted(root, "convert", "ref"), pipelines.noted(root, "convert", "a")
+    assert max(first["begun"], second["begun"]) < min(first["ended"], second["ended"])
+    assert {step.name for step in stale(root).work} == {"recommend", "track"}
+    assert yaml.safe_load((root / pipeline.LAST_GOOD).read_text()) == yaml.safe_load((root / "dvc.lock").read_text())
+
+
+def test_a_folder_that_is_no_checkout_is_said(tmp_path: Path) -> None:
+    with pytest.raises(pipeline.ResourceError, match="run from the project's root"):
+        stale(tmp_path)
 
 
 def test_the_same_stage_twice_at_once_is_busy_and_says_who_has_it(tmp_path: Path) -> None:
