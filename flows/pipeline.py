@@ -122,11 +122,11 @@ def because(entries: Iterable[Any]) -> str:
         if isinstance(entry, str):
             found += [] if entry == "always changed" else [("its command", "changed")]
         else:
+            if set(entry.get("changed outs", {}).values()) == {"deleted"}:
+                return "not there yet"
             found += [change for changes in entry.values() for change in _flat(changes)]
     if not found:
         return ALWAYS
-    if all(what in ("deleted", "new") for _, what in found):
-        return "not there yet"
     words = [f"{name} {what}" for name, what in found]
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
@@ -207,7 +207,7 @@ def _whole(stage: Any) -> bool:
 
 
 def _remember(root: Path) -> None:
-    """Keep a whole dvc.lock beside the artifacts, for `mend`; under DVC's lock, as another process may be writing it."""
+    """Keep a whole dvc.lock beside the artifacts, for `mend`; DVC's lock, as another process may be writing it."""
     (root / LAST_GOOD).parent.mkdir(exist_ok=True)
     with _repo(root).lock:
         if (root / LOCK_FILE).exists():
