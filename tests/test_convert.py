@@ -33,7 +33,7 @@ def check(**changes):
         ({"mean_kl": 0.3}, "disagrees with the reference"),
         ({"mean_kl": float("nan")}, "disagrees with the reference"),
         ({"tensor_share": {"f32": 1.0}}, "claims int8, but only 0% of its weights"),
-        ({"tensor_share": {"f32": 0.7, "u8": 0.3}}, "claims int8, but only 30%"),
+        ({"tensor_share": {"f32": 0.6, "u8": 0.4}}, "claims int8, but only 40%"),
         ({"text": ""}, "does not produce text"),
         ({"text": "the the the the the"}, "does not produce text"),
     ],

@@ -17,7 +17,7 @@ BITS: dict[str, float] = {
 # The widest type that still counts as the claimed precision. llama.cpp's 4-bit mixes hold 5-bit types by design.
 WIDEST: dict[Precision, float] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 9, "int4": 6}
 FEWEST: dict[Precision, float] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 6.5, "int4": 3.9}
-ENOUGH = 0.4  # share of the weights; embedding and head, half of a small model, may stay at 8 bits
+ENOUGH = 0.5  # share of the weights
 CHARACTERS = 8  # a shorter answer is no text
 
 
