@@ -25,7 +25,16 @@ from tasks.stage import run_stage
 
 CHANGED = "gguf-q4_k_m"  # the variant whose parameter is changed
 CHANGE = {f"variants.{CHANGED}.method": "q5_k_m"}
-AFTER = ("detect", "assess", "recommend", "gate", "package", "report", "track")  # what may run again beside the variant
+AFTER = (
+    "code",
+    "detect",
+    "assess",
+    "recommend",
+    "gate",
+    "package",
+    "report",
+    "track",
+)  # what may run again beside the variant
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tasks.stage import run_stage
 if TYPE_CHECKING:
     from flows.steps import Result
 
+FIRST = ("code", "detect")  # their outcome decides what is stale
 RUNNERS = ("local", "dask")
 STOPPED = 130
 
@@ -43,13 +44,14 @@ def run(changes: Mapping[str, Any], task_runner: str = "local", wait: bool = Tru
 
 
 def prepare(root: Path) -> Plan:
-    """Look whether this is still the same target, then what is stale."""
+    """Look whether these are still the same sources and the same target, then what is stale."""
     if pipeline.mend(root):
         progress.tell("dvc.lock was cut short by a killed run and was put back")
-    with progress.stage("detect"):
-        pipeline.reproduce("detect", root)
+    for name in FIRST:
+        with progress.stage(name):
+            pipeline.reproduce(name, root)
     plan = pipeline.stale(root)
-    return Plan(plan.stages, tuple(step for step in plan.steps if step.name != "detect"))
+    return Plan(plan.stages, tuple(step for step in plan.steps if step.name not in FIRST))
 
 
 def show(plan: Plan) -> int:

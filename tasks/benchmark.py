@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +12,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tasks import config, paths
-from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import ChildError
 from tasks.hardware.conditions import conditions
 from tasks.measure.child import Child, run_child
 from tasks.measure.timing import quantity
 from tasks.models.text_data import Prompts
 from tasks.records import Artifact, Benchmark, PlanEntry
-from tasks.stage import run_stage
+from tasks.stage import command, into_folder, run_variant
 
 DEVICE_LOCK = Path(tempfile.gettempdir()) / "edgewright-measure.lock"
 PHASES = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
@@ -29,14 +26,12 @@ PHASES = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_to
 
 def benchmark(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Benchmark:
     """Write the folder `out`: timings and memory, or the reason why there are none."""
-    partial = fresh_folder(out)
-    started = time.monotonic()
+
+    def measure(_: Path) -> Benchmark:
+        return _without(entry, artifact) or _attempt(entry, artifact, params)
+
     with device_to_itself():
-        found = _without(entry, artifact) or _attempt(entry, artifact, params)
-    found = found.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
-    found.write(partial / paths.benchmark_record(entry.variant).name)
-    replace_folder(partial, out)
-    return found
+        return into_folder(out, paths.benchmark_record(entry.variant).name, measure)
 
 
 @contextmanager
@@ -56,11 +51,6 @@ def device_to_itself() -> Iterator[None]:
         lock.release()
 
 
-def command(variant: str) -> str:
-    """The line that repeats one benchmark alone."""
-    return f"dvc repro --single-item --force benchmark@{variant}"
-
-
 def _without(entry: PlanEntry, artifact: Artifact) -> Benchmark | None:
     if entry.action == "run" and artifact.status == "ok":
         return None
@@ -69,7 +59,7 @@ def _without(entry: PlanEntry, artifact: Artifact) -> Benchmark | None:
         variant=entry.variant,
         status="skipped" if entry.action != "run" else artifact.status,
         reason=reason,
-        command=command(entry.variant),
+        command=command("benchmark", entry.variant),
         speed=entry.speed_on_device,
     )
 
@@ -77,7 +67,7 @@ def _without(entry: PlanEntry, artifact: Artifact) -> Benchmark | None:
 def _attempt(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Benchmark:
     common: dict[str, Any] = {
         "variant": entry.variant,
-        "command": command(entry.variant),
+        "command": command("benchmark", entry.variant),
         "speed": entry.speed_on_device,
         "artifact_mb": artifact.size_mb,
     }
@@ -136,29 +126,19 @@ def _child(work: str, request: dict[str, Any], entry: PlanEntry, params: config.
     return run_child(Child(f"tasks.measure.timing:{work}", request, limits, log, label, threads, timed=True))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Command line of the stage."""
-    made = argparse.ArgumentParser(prog="python -m tasks.benchmark", description=__doc__)
-    made.add_argument("--variant", required=True, help="a name under `variants` in params.yaml")
-    return made
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    variant = parser().parse_args(argv).variant
 
-    def work() -> None:
-        params = config.load()
-        config.known_variant(params, variant)
-        artifact = Artifact.read(paths.artifact_record(variant))
-        found = benchmark(PlanEntry.read(paths.plan(variant)), artifact, params, paths.BENCHMARK / variant)
+    def work(entry: PlanEntry, params: config.Params) -> str:
+        artifact = Artifact.read(paths.artifact_record(entry.variant))
+        found = benchmark(entry, artifact, params, paths.BENCHMARK / entry.variant)
         figures = found.reason
         if found.decode_tokens_per_s and found.prefill_tokens_per_s:
             speeds = found.prefill_tokens_per_s.p50, found.decode_tokens_per_s.p50
             figures = "prefill {:.0f}, decode {:.1f} tok/s, ".format(*speeds) + f"peak {found.peak_rss_mb:.0f} MB"
-        print(f"benchmark {variant}: {found.status} in {found.seconds} s - {figures}")
+        return f"{found.status} in {found.seconds} s - {figures}"
 
-    return run_stage(work)
+    return run_variant("benchmark", __doc__, work, argv)
 
 
 if __name__ == "__main__":

@@ -103,10 +103,10 @@ class Benchmark(Block):
 class Weights(Block):
     """What the user wants most, any scale; they are normalised."""
 
-    quality: Annotated[float, Field(ge=0)] = 0.4
+    quality: Annotated[float, Field(ge=0)] = 0.25
     decode: Annotated[float, Field(ge=0)] = 0.25
-    prefill: Annotated[float, Field(ge=0)] = 0.15
-    memory: Annotated[float, Field(ge=0)] = 0.2
+    prefill: Annotated[float, Field(ge=0)] = 0.25
+    memory: Annotated[float, Field(ge=0)] = 0.25
 
     @model_validator(mode="after")
     def _some(self) -> Weights:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 from tasks import config, paths
-from tasks.disk import fresh_folder, replace_folder, require_disk, size_bytes
+from tasks.disk import require_disk, size_bytes
 from tasks.errors import ChildError
 from tasks.measure.child import Child, run_child
 from tasks.models import sanity
 from tasks.records import Artifact, Check, PlanEntry, Recipe
-from tasks.stage import run_stage
+from tasks.stage import command, into_folder, run_variant
 
 FILES = paths.artifact_files("").name
 NEW_TOKENS = 16
@@ -23,20 +21,14 @@ DISK_FACTOR = 3.0  # export, intermediate and result stand side by side for a wh
 
 def convert(entry: PlanEntry, params: config.Params, out: Path) -> Artifact:
     """Write the variant's folder `out`: its files and record, or the reason why there are none."""
-    partial = fresh_folder(out)
-    started = time.monotonic()
-    artifact = _skipped(entry) or _attempt(entry, params, partial)
-    if artifact.status != "ok":
-        shutil.rmtree(partial / FILES, ignore_errors=True)
-    artifact = artifact.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
-    artifact.write(partial / paths.artifact_record(entry.variant).name)
-    replace_folder(partial, out)
-    return artifact
 
+    def make(partial: Path) -> Artifact:
+        artifact = _skipped(entry) or _attempt(entry, params, partial)
+        if artifact.status != "ok":
+            shutil.rmtree(partial / FILES, ignore_errors=True)
+        return artifact
 
-def command(variant: str) -> str:
-    """The line that repeats one conversion alone."""
-    return f"dvc repro --single-item --force convert@{variant}"
+    return into_folder(out, paths.artifact_record(entry.variant).name, make)
 
 
 def _skipped(entry: PlanEntry) -> Artifact | None:
@@ -50,9 +42,8 @@ def _skipped(entry: PlanEntry) -> Artifact | None:
 
 
 def _without(entry: PlanEntry, status: Any, reason: str) -> Artifact:
-    return Artifact(
-        variant=entry.variant, status=status, reason=reason, command=command(entry.variant), recipe=entry.recipe
-    )
+    repeat = command("convert", entry.variant)
+    return Artifact(variant=entry.variant, status=status, reason=reason, command=repeat, recipe=entry.recipe)
 
 
 def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Artifact:
@@ -89,7 +80,7 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Artifact
         variant=entry.variant,
         status="failed" if problem else "ok",
         reason=f"sanity check: {problem}" if problem else "made and checked",
-        command=command(entry.variant),
+        command=command("convert", entry.variant),
         recipe=entry.recipe,
         size_mb=round(size_bytes(files) / 1e6, 2),
         files=tuple(sorted(str(file.relative_to(files)) for file in files.rglob("*") if file.is_file())),
@@ -144,25 +135,15 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
     return {"check": found, "versions": module.versions()}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Command line of the stage."""
-    made = argparse.ArgumentParser(prog="python -m tasks.convert", description=__doc__)
-    made.add_argument("--variant", required=True, help="a name under `variants` in params.yaml")
-    return made
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    variant = parser().parse_args(argv).variant
 
-    def work() -> None:
-        params = config.load()
-        config.known_variant(params, variant)
-        artifact = convert(PlanEntry.read(paths.plan(variant)), params, paths.artifact(variant))
+    def work(entry: PlanEntry, params: config.Params) -> str:
+        artifact = convert(entry, params, paths.artifact(entry.variant))
         size = f", {artifact.size_mb:.0f} MB" if artifact.size_mb else ""
-        print(f"convert {variant}: {artifact.status}{size} in {artifact.seconds} s - {artifact.reason}")
+        return f"{artifact.status}{size} in {artifact.seconds} s - {artifact.reason}"
 
-    return run_stage(work)
+    return run_variant("convert", __doc__, work, argv)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import config, paths
-from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import ChildError
 from tasks.measure.child import Child, run_child
 from tasks.records import Artifact, Evaluation, PlanEntry
-from tasks.stage import run_stage
+from tasks.stage import command, into_folder, run_variant
 
 if TYPE_CHECKING:
     from tasks.measure.quality import Tokens
@@ -22,18 +19,10 @@ if TYPE_CHECKING:
 
 def evaluate(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Evaluation:
     """Write the folder `out`: figures and per-token arrays, or the reason why there are none."""
-    partial = fresh_folder(out)
-    started = time.monotonic()
-    evaluation = _without(entry, artifact, params) or _attempt(entry, params, partial)
-    evaluation = evaluation.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
-    evaluation.write(partial / paths.evaluation_record(entry.variant).name)
-    replace_folder(partial, out)
-    return evaluation
-
-
-def command(variant: str) -> str:
-    """The line that repeats one evaluation alone."""
-    return f"dvc repro --single-item --force evaluate@{variant}"
+    record = paths.evaluation_record(entry.variant).name
+    return into_folder(
+        out, record, lambda partial: _without(entry, artifact, params) or _attempt(entry, params, partial)
+    )
 
 
 def _without(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Evaluation | None:
@@ -42,7 +31,11 @@ def _without(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Eva
     reason = entry.reason if entry.action != "run" else artifact.reason
     status = "skipped" if entry.action != "run" else artifact.status
     return Evaluation(
-        variant=entry.variant, status=status, reason=reason, command=command(entry.variant), reference=params.reference
+        variant=entry.variant,
+        status=status,
+        reason=reason,
+        command=command("evaluate", entry.variant),
+        reference=params.reference,
     )
 
 
@@ -63,7 +56,7 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
         "out": str(partial / paths.REFERENCE_TOKENS.name),
         "threads": threads,
     }
-    common = {"variant": entry.variant, "command": command(entry.variant), "reference": params.reference}
+    common = {"variant": entry.variant, "command": command("evaluate", entry.variant), "reference": params.reference}
     log = paths.LOGS / f"evaluate-{entry.variant}.log"
     try:
         label = f"evaluate {entry.variant}"
@@ -86,7 +79,7 @@ def _summary(
         variant=entry.variant,
         status="ok",
         reason=reason,
-        command=command(entry.variant),
+        command=command("evaluate", entry.variant),
         reference=params.reference,
         subset=rows <= int(reference.row.max()),
         runtime=runtime,
@@ -115,30 +108,18 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
     return {"rows": len(rows), "runtime": session.runtime()}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Command line of the stage."""
-    made = argparse.ArgumentParser(prog="python -m tasks.evaluate", description=__doc__)
-    made.add_argument("--variant", required=True, help="a name under `variants` in params.yaml")
-    return made
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    variant = parser().parse_args(argv).variant
 
-    def work() -> None:
-        params = config.load()
-        config.known_variant(params, variant)
-        artifact = Artifact.read(paths.artifact_record(variant))
-        found = evaluate(PlanEntry.read(paths.plan(variant)), artifact, params, paths.EVALUATE / variant)
-        figures = (
-            f"perplexity ratio {found.perplexity_ratio:.3f}, retention {found.retention:.1%}"
-            if found.retention
-            else found.reason
-        )
-        print(f"evaluate {variant}: {found.status} in {found.seconds} s - {figures}")
+    def work(entry: PlanEntry, params: config.Params) -> str:
+        artifact = Artifact.read(paths.artifact_record(entry.variant))
+        found = evaluate(entry, artifact, params, paths.EVALUATE / entry.variant)
+        figures = found.reason
+        if found.retention is not None:
+            figures = f"perplexity ratio {found.perplexity_ratio:.3f}, retention {found.retention:.1%}"
+        return f"{found.status} in {found.seconds} s - {figures}"
 
-    return run_stage(work)
+    return run_variant("evaluate", __doc__, work, argv)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 ARTIFACTS = Path("artifacts")
 
+CODE = ARTIFACTS / "code"  # what each stage and backend runs, with digests
 HARDWARE = ARTIFACTS / "hardware.json"
 MODEL = ARTIFACTS / "model"  # Hugging Face directory, fp32 safetensors
 SOURCE = MODEL / "source.json"  # where it came from (models.Source)

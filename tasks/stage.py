@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
+from tasks import config, paths
+from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import EXIT_OK, EdgewrightError
+from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry
+
+Outcome = TypeVar("Outcome", Artifact, Evaluation, Benchmark)
 
 
 def run_stage(work: Callable[[], int | None]) -> int:
@@ -17,3 +26,34 @@ def run_stage(work: Callable[[], int | None]) -> int:
     except EdgewrightError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def run_variant(
+    verb: str, about: str | None, work: Callable[[PlanEntry, config.Params], str], argv: list[str] | None
+) -> int:
+    """`python -m tasks.<verb> --variant NAME`: do `work` for one planned variant and print the line it returns."""
+    made = argparse.ArgumentParser(prog=f"python -m tasks.{verb}", description=about)
+    made.add_argument("--variant", required=True, help="a name under `variants` in params.yaml")
+    variant = made.parse_args(argv).variant
+
+    def named() -> None:
+        params = config.load()
+        config.known_variant(params, variant)
+        print(f"{verb} {variant}: {work(PlanEntry.read(paths.plan(variant)), params)}")
+
+    return run_stage(named)
+
+
+def command(verb: str, variant: str) -> str:
+    """The line that repeats one variant's stage alone."""
+    return f"dvc repro --single-item --force {verb}@{variant}"
+
+
+def into_folder(out: Path, record: str, work: Callable[[Path], Outcome]) -> Outcome:
+    """Let `work` fill a folder, add its record with the time taken, and put it in the place of `out`."""
+    partial = fresh_folder(out)
+    started = time.monotonic()
+    found = work(partial).model_copy(update={"seconds": round(time.monotonic() - started, 1)})
+    found.write(partial / record)
+    replace_folder(partial, out)
+    return found

@@ -18,6 +18,9 @@ TEXTS = tuple(
     f"Question: what is {i} plus {i}?\nAnswer: {i} plus {i} makes {2 * i}, as anyone can count." for i in range(8)
 )
 
+NEAR_TIE = 0.1  # of the logits' standard deviation
+MIXED = 0.7  # share of the linear weights that an int4 recipe holds in 4 bits; the rest may be kept at 8
+
 # backend, precision, further recipe fields, largest mean KL against PyTorch fp32 on this model (nats)
 CASES = [
     ("torch", "fp32", {}, 1e-9),
@@ -27,6 +30,7 @@ CASES = [
     ("openvino", "int4", {"method": "default", "group_size": 32}, 1.5),
     ("onnx", "fp32", {}, 1e-5),
     ("onnx", "int8", {"group_size": 32, "symmetric": True}, 0.05),
+    ("onnx", "int4", {"method": "gptq", "group_size": 32}, 1.5),
     ("gguf", "fp16", {}, 0.01),
     ("gguf", "int8", {"method": "q8_0"}, 0.05),
     ("mlx", "fp16", {}, 0.01),
@@ -56,7 +60,16 @@ def test_every_backend_is_covered():
     assert {case[0] for case in CASES} == set(MODULES)
 
 
-def test_contract(made, expected):
+def linear_share(model: Path) -> float:
+    """Share of the weights that lie in linear layers."""
+    from safetensors import safe_open
+
+    with safe_open(model / "model.safetensors", "np") as file:
+        sizes = {name: file.get_tensor(name).size for name in file.keys()}  # noqa: SIM118 - no mapping
+    return sum(size for name, size in sizes.items() if "_proj" in name) / sum(sizes.values())
+
+
+def test_contract(made, expected, tiny_model):
     name, precision, limit, out = made
     module = backend(name)
 
@@ -64,7 +77,9 @@ def test_contract(made, expected):
     assert all(version and version != "not installed" for version in module.versions().values())
     share = weight_share(module.tensor_bytes(out))
     if precision == "int4":  # nearly all of this model is its embedding, which some frameworks keep at 8 bits
-        assert any(3.9 <= BITS[kind] <= 6 for kind in share)
+        assert sum(part for kind, part in share.items() if 3.9 <= BITS.get(kind, 32) <= 6) >= 0.95 * linear_share(
+            tiny_model
+        )
     else:
         assert precision_problem(share, precision) == ""
 
@@ -82,8 +97,8 @@ def test_contract(made, expected):
     tokens = speaker.generate(IDS, 5, seen.append)
     assert tokens == seen
     assert len(tokens) == 5
-    # what is served is what was scored; random weights give near-ties, which two kernels may order differently
-    assert tokens[0] in np.argsort(logits[-1])[-5:]
+    # what is served is what was scored, up to near-ties, which two kernels may order differently
+    assert logits[-1].max() - logits[-1][tokens[0]] <= NEAR_TIE * logits[-1].std()
     assert speaker.generate(IDS, 5) == tokens
     speaker.prefill(IDS)
     assert {"execution", "kv_cache", "threads"} <= set(speaker.runtime())

@@ -45,15 +45,18 @@ def passes(recipe: Recipe, work: Work, scratch: Path) -> dict[str, dict[str, Any
     """Olive's passes for a recipe, in order; raises UnsupportedError for one it does not know.
 
     int4: weights by GPTQ, with the layers that k-quants keep wider in 8 bits (plain round-to-nearest loses a third of
-    the perplexity of small models); head and embedding are 8 bits always, as they are half of a small model.
+    the perplexity of small models); head and embedding are 8 bits always. Where the model ties the two, their equal
+    weights are stored once.
     """
     group = recipe.group_size or 32
     if recipe.precision == "fp32":
         return {"build": {"type": "ModelBuilder", "precision": "fp32"}}
     rounding = {"type": "Rtn", "bits": 8, "group_size": group, "sym": True, "lm_head": True, "embeds": True}
     build = {"type": "ModelBuilder", "precision": "int4", "int4_accuracy_level": ACCURACY_LEVEL}
+    # Weights inside model.onnx itself would be held twice in memory: in the parsed file and as the kernels pack them.
+    tie = {"type": "GraphSurgeries", "surgeries": [{"surgeon": "TieWordEmbeddings"}], "save_as_external_data": True}
     if recipe.precision == "int8" and recipe.method in ("default", "rtn"):
-        return {"round": {**rounding, "sym": recipe.symmetric}, "build": build}
+        return {"round": {**rounding, "sym": recipe.symmetric}, "build": build, "tie": tie}
     if recipe.precision == "int4" and recipe.method == "gptq":
         texts = scratch / "calibration.json"
         texts.write_text(json.dumps(list(work.calibration)))
@@ -65,7 +68,7 @@ def passes(recipe: Recipe, work: Work, scratch: Path) -> dict[str, dict[str, Any
             "data_config": _calibration(work.model, texts),
         }
         mixed = {"type": "SelectiveMixedPrecision", "algorithm": "k_quant_mixed"}
-        return {"mix": mixed, "quantize": gptq, "round": rounding, "build": build}
+        return {"mix": mixed, "quantize": gptq, "round": rounding, "build": build, "tie": tie}
     raise UnsupportedError(
         f"ONNX Runtime has no recipe {recipe.precision} by {recipe.method!r}; allowed: fp32, int8 by rtn, int4 by gptq"
     )
@@ -88,7 +91,7 @@ def _calibration(model: Path, texts: Path) -> dict[str, Any]:
 
 def _olive(model: dict[str, Any], passes: dict[str, Any], out: Path) -> None:
     """Run Olive's passes; Olive returns normally when a pass failed, so the files are what counts."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OLIVE_DISABLE_TELEMETRY": "1"}
     from olive import run
 
     cpu = {"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}
@@ -113,7 +116,7 @@ def _take(built: Path, model: Path, out: Path) -> None:
     """Keep what onnxruntime-genai loads, and the checkpoint's own tokenizer; drop Olive's run records."""
     for file in built.iterdir():
         if file.name == "genai_config.json" or file.name.startswith(FILE):
-            file.replace(out / file.name)
+            file.replace(out / file.name).chmod(0o644)  # onnx keeps data files to their owner
     for name in TOKENIZER:
         if (model / name).is_file():
             shutil.copy2(model / name, out / name)

