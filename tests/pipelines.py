@@ -57,6 +57,7 @@ def make(root: Path, convert_s: float = 0.0, benchmark_s: float = 0.0) -> Path:
 def stages(convert_s: float, benchmark_s: float) -> dict[str, Any]:
     """The `stages` of dvc.yaml."""
     return {
+        "code": one("code", "artifacts/code.txt", deps=["work.py"], cmd="echo work.py > artifacts/code.txt"),
         "detect": one(
             "detect", "artifacts/hardware.json", always_changed=True, cmd="echo hw > artifacts/hardware.json"
         ),

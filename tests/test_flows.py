@@ -138,7 +138,7 @@ def test_a_dry_run_tells_what_and_why_and_runs_nothing(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path)
     done = pipelines.command(root, "flows.run", "--dry-run")
     assert done.returncode == 0, done.stdout
-    assert "14 of 14 stages would run" in done.stdout and re.search(r"convert@a +not there yet", done.stdout)
+    assert "15 of 15 stages would run" in done.stdout and re.search(r"convert@a +not there yet", done.stdout)
     assert pipelines.ran(root) == [] and not (root / "dvc.lock").exists()
 
 
@@ -299,7 +299,7 @@ def test_a_schedule_fires_and_a_run_reports_to_that_server(tmp_path: Path) -> No
         assert done.returncode == 0, done.stdout
         artifacts = {found["key"]: found for found in ask(url, "/artifacts/filter", {})}
         rows = json.loads(artifacts["edgewright-stages"]["data"])
-        assert {row["stage"]: row["status"] for row in rows}["convert@a"] == "done" and len(rows) == 15
+        assert {row["stage"]: row["status"] for row in rows}["convert@a"] == "done" and len(rows) == 16
         limits = ask(url, "/v2/concurrency_limits/filter", {})
         assert [(limit["name"], limit["limit"]) for limit in limits] == [("tag:measure", 1)]
         tasks = ask(url, "/task_runs/filter", {"task_runs": {"tags": {"all_": ["measure"]}}})

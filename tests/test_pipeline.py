@@ -51,13 +51,13 @@ def test_everything_is_stale_in_a_fresh_checkout_by_phase(root: Path) -> None:
     plan = stale(root)
     assert [step.name for step in plan.steps] == list(plan.stages)
     verbs = [step.verb for step in plan.steps]
-    assert verbs == ["detect", "fetch", "assess", *["convert"] * 3, *["evaluate"] * 3, *["benchmark"] * 3,
+    assert verbs == ["code", "detect", "fetch", "assess", *["convert"] * 3, *["evaluate"] * 3, *["benchmark"] * 3,
                      "recommend", "track"]  # fmt: skip
     seen: set[str] = set()
     for step in plan.steps:
         assert set(step.needs) <= seen
         seen.add(step.name)
-    assert plan.steps[3].needs == ("assess",)
+    assert plan.steps[4].needs == ("assess",)
     assert all(step.reason == "not there yet" for step in plan.steps)
 
 
@@ -163,7 +163,7 @@ def wait_for(root: Path, name: str, limit_s: float = 60) -> None:
 
 def test_two_processes_run_different_stages_at_once_and_both_are_recorded(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path, convert_s=3.0)
-    for name in ("detect", "fetch", "assess"):
+    for name in ("code", "detect", "fetch", "assess"):
         pipeline.reproduce(name, root)
     children = [spawn(root, "convert@ref", "evaluate@ref"), spawn(root, "convert@a", "evaluate@a")]
     outputs = [child.communicate(timeout=120)[0] for child in children]
@@ -178,7 +178,7 @@ def test_two_processes_run_different_stages_at_once_and_both_are_recorded(tmp_pa
 
 def test_two_threads_run_different_stages_at_once_and_both_are_recorded(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path, convert_s=1.5)
-    for name in ("detect", "fetch", "assess"):
+    for name in ("code", "detect", "fetch", "assess"):
         pipeline.reproduce(name, root)
 
     def both(variant: str) -> list[bool]:
@@ -199,7 +199,7 @@ def test_a_folder_that_is_no_checkout_is_said(tmp_path: Path) -> None:
 
 def test_the_same_stage_twice_at_once_is_busy_and_says_who_has_it(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path, convert_s=8.0)
-    for name in ("detect", "fetch", "assess"):
+    for name in ("code", "detect", "fetch", "assess"):
         pipeline.reproduce(name, root)
     child = spawn(root, "convert@ref")
     wait_for(root, "convert-ref")
@@ -211,7 +211,7 @@ def test_the_same_stage_twice_at_once_is_busy_and_says_who_has_it(tmp_path: Path
 
 def test_a_killed_process_blocks_nobody_and_its_stage_runs_again(tmp_path: Path) -> None:
     root = pipelines.make(tmp_path, convert_s=5.0)
-    for name in ("detect", "fetch", "assess"):
+    for name in ("code", "detect", "fetch", "assess"):
         pipeline.reproduce(name, root)
     child = spawn(root, "convert@ref")
     wait_for(root, "convert-ref")
@@ -253,7 +253,7 @@ def test_the_quick_reader_changes_no_byte_of_the_lock_file(tmp_path: Path, monke
     slow.quick = True  # type: ignore[attr-defined]
     monkeypatch.setattr(_yaml, "parse_yaml_for_update", slow)
     texts.append(lock_file(tmp_path / "slow"))
-    assert len(yaml.safe_load(texts[0])["stages"]) == 14 and "calibration_source:" in texts[0]
+    assert len(yaml.safe_load(texts[0])["stages"]) == 15 and "calibration_source:" in texts[0]
     assert texts[0] == texts[1]
 
 
