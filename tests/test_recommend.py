@@ -284,7 +284,7 @@ def test_reference_and_rivals_are_on_the_front_but_never_ranked() -> None:
     assert set(found.front) == {REFERENCE, RIVAL, "quick"}
     assert [r.variant for r in found.ranking if not r.on_front] == ["exact"]
     beaten = next(r for r in found.ranking if r.variant == "exact")
-    assert beaten.reason.startswith("beaten or equalled in everything by gguf-f16 (rival); quality 0.99 x 40%")
+    assert beaten.reason.startswith("beaten or equalled in everything by gguf-f16 (rival); quality 0.99 x 25%")
 
 
 def test_the_sentence_names_the_first_its_numbers_and_the_next() -> None:
@@ -297,7 +297,7 @@ def test_the_sentence_names_the_first_its_numbers_and_the_next() -> None:
 
 
 def test_equal_utilities_are_ordered_by_quality() -> None:
-    found = ranked(QUICK, EXACT)
+    found = ranked(QUICK, EXACT, quality=0.4, decode=0.25, prefill=0.15, memory=0.2)
     assert [(r.variant, r.utility) for r in found.ranking] == [("exact", 0.6), ("quick", 0.6)]
 
 
