@@ -98,6 +98,8 @@ class Benchmark(Block):
     repeats: Count = 5  # prompts per process for time to first token and prefill
     decode_repeats: Count = 3  # prompts per process for decode
     new_tokens: Count = 64
+    max_others_cores: Positive = 0.25  # CPU that other processes may take while something is timed
+    retries: Annotated[int, Field(ge=0)] = 2  # how often a process is timed again when they take more
 
 
 class Weights(Block):

@@ -151,6 +151,15 @@ class Conditions(Record):
     network: Reading[bool]
 
 
+class Disturbance(Record):
+    """What the rest of the machine did while something was timed."""
+
+    seconds: float
+    others_cores: float  # CPU time of other processes over the time passed
+    stolen_cores: float | None  # the same, taken by the hypervisor; None where the system does not tell
+    waited_s: float | None  # time the timed threads were ready but had no core
+
+
 class Support(Record):
     """Whether something can be done, and why or why not."""
 
@@ -276,6 +285,8 @@ class Evaluation(Record):
     top_agreement_se: float | None = None
     mean_kl: float | None = None  # nats per prediction, KL(reference || variant)
     mean_kl_se: float | None = None
+    median_kl: float | None = None
+    p99_kl: float | None = None  # None: too few predictions to tell
     subset: bool = False  # True when a slow runtime was scored on fewer rows
     seconds: float | None = None
     runtime: dict[str, str] = {}  # properties read back from the runtime that scored
@@ -303,6 +314,9 @@ class Benchmark(Record):
     runtime: dict[str, str] = {}  # execution and KV precision as really used
     before: Conditions | None = None
     after: Conditions | None = None
+    disturbance: Disturbance | None = None  # of the worst of the timed processes that count
+    discarded: int = 0  # timed processes thrown away because others were at work
+    busy: str = ""  # why the machine was too busy to time anything; speeds then decide nothing
     seconds: float | None = None
 
 
@@ -314,9 +328,13 @@ class Metric(Record):
 
     value: float | None = None
     se: float | None = None
+    low: float | None = None  # ends of the 95% confidence interval, where the sample gives one
+    high: float | None = None
+    units: int | None = None  # what the interval is over: rows, or pairs of measurements
     n: int | None = None
     state: Literal["measured", "missing", "not-measured"] = "measured"
     reason: str = ""
+    undecided: str = ""  # why the sample is too small to decide anything; a gate on it is inconclusive
 
 
 class ScoreRow(Record):
@@ -356,6 +374,8 @@ class Expectation(Record):
     metric: str
     against: str
     observed: float | None
+    low: float | None = None  # ends of the interval that decided; None: one number, taken as it is
+    high: float | None = None
     minimum: float | None
     maximum: float | None
     outcome: Outcome

@@ -17,6 +17,12 @@ from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry
 
 Outcome = TypeVar("Outcome", Artifact, Evaluation, Benchmark)
 
+REPRODUCE = """#!/bin/sh
+# Repeats the one result in this folder.
+cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)" || exit 2
+PATH="$PWD/.venv/bin:$PATH" exec {command}
+"""
+
 
 def run_stage(work: Callable[[], int | None]) -> int:
     """Call `work`; an EdgewrightError becomes a line on stderr and its exit code."""
@@ -50,10 +56,13 @@ def command(verb: str, variant: str) -> str:
 
 
 def into_folder(out: Path, record: str, work: Callable[[Path], Outcome]) -> Outcome:
-    """Let `work` fill a folder, add its record with the time taken, and put it in the place of `out`."""
+    """Let `work` fill a folder, add its record, the time taken and reproduce.sh, and put it in the place of `out`."""
     partial = fresh_folder(out)
     started = time.monotonic()
     found = work(partial).model_copy(update={"seconds": round(time.monotonic() - started, 1)})
     found.write(partial / record)
+    script = partial / "reproduce.sh"
+    script.write_text(REPRODUCE.format(command=found.command))
+    script.chmod(0o755)
     replace_folder(partial, out)
     return found

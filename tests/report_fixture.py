@@ -259,7 +259,7 @@ def _answer(row: Any, t: suites.Threshold) -> suites.Answer:
     seen = row.metrics[t.metric].value
     below = t.minimum is not None and seen is not None and (seen <= t.minimum if t.strict else seen < t.minimum)
     kept = seen is not None and not below and (t.maximum is None or seen <= t.maximum)
-    return suites.Answer(t.gate, () if kept else (suites.BETWEEN,))
+    return suites.Answer(t.gate, () if kept else (suites.POSSIBLE, suites.KEPT))
 
 
 def hardware() -> Hardware:

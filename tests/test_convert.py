@@ -183,7 +183,7 @@ def test_what_goes_wrong_is_recorded(prepared, changes, limits, status, words):
     assert made.status == status
     assert words in made.reason
     assert made.command == "dvc repro --single-item --force convert@gguf-f16"
-    assert sorted(p.name for p in paths.artifact("broken").iterdir()) == ["artifact.json"]
+    assert sorted(p.name for p in paths.artifact("broken").iterdir()) == ["artifact.json", "reproduce.sh"]
 
 
 def test_a_variant_whose_source_failed_is_skipped_with_the_reason(prepared):

@@ -14,7 +14,7 @@ from tasks import gate as stage
 from tasks import paths
 from tasks.config import Gate
 from tasks.gates import suites, verdict
-from tasks.gates.suites import BETWEEN, NOT_NULL, Answer, Threshold
+from tasks.gates.suites import KEPT, NOT_NULL, POSSIBLE, Answer, Threshold
 from tasks.records import GateReport, Metric, Outcome, Recommendation, ScoreRow
 from tests import factories as make
 
@@ -41,11 +41,15 @@ def candidate(name: str = OPENVINO, **cells: float | Metric) -> ScoreRow:
     return make.row(name, metrics=make.good_metrics(**cells))
 
 
-def test_every_switched_on_gate_becomes_three_expectations() -> None:
+def test_every_switched_on_gate_becomes_expectations_on_the_metric_and_its_interval() -> None:
     found = json.loads(suites.suite_json(Gate(max_memory_share=None)))["expectations"]
-    assert len(found) == 3 * 4
-    retention = next(e["kwargs"] for e in found if e["type"] == BETWEEN and e["meta"]["gate"] == "min_retention")
-    assert (retention["column"], retention["min_value"], retention["strict_min"]) == ("retention", 0.95, True)
+    assert len(found) == len(suites.CHECKS) * 4
+    limits = {(e["meta"]["gate"], e["meta"]["check"]): e["kwargs"] for e in found}
+    retention = limits["min_retention", KEPT]
+    assert (retention["column"], retention["min_value"], retention["strict_min"]) == ("retention.low", 0.95, True)
+    assert limits["min_retention", POSSIBLE]["column"] == "retention.high"
+    assert limits["max_perplexity_ratio", KEPT]["column"] == "perplexity_ratio.high"
+    assert limits["max_perplexity_ratio", POSSIBLE]["column"] == "perplexity_ratio.low"
     assert suites.switched_off(Gate(max_memory_share=None)) == ("max_memory_share",)
 
 
@@ -78,6 +82,44 @@ def test_the_suite_decides_at_the_limit(
     assert (line.outcome, line.reason) == (outcome, text)
     assert line.against == REFERENCE
     assert all(e.outcome == "pass" for e in found.expectations if e.gate != gate)
+
+
+def between(value: float, low: float, high: float, units: int | None = 40) -> Metric:
+    return Metric(value=value, low=low, high=high, units=units)
+
+
+@pytest.mark.parametrize(
+    ("cell", "outcome", "text"),
+    [
+        (between(0.99, 0.97, 1.01), "pass", "0.99 [0.97, 1.01] is above 0.95"),
+        (between(0.99, 0.95, 1.03), "inconclusive", "0.99 [0.95, 1.03] may or may not be above 0.95; "
+         "about 40 units would decide, 40 were measured"),
+        (between(0.96, 0.94, 0.98), "inconclusive", "0.96 [0.94, 0.98] may or may not be above 0.95; "
+         "about 160 units would decide, 40 were measured"),
+        (between(0.94, 0.92, 0.96), "inconclusive", "0.94 [0.92, 0.96] may or may not be above 0.95; "
+         "about 160 units would decide, 40 were measured"),
+        (between(0.95, 0.94, 0.96), "inconclusive", "0.95 [0.94, 0.96] may or may not be above 0.95"),
+        (between(0.96, 0.94, 0.98, None), "inconclusive", "0.96 [0.94, 0.98] may or may not be above 0.95"),
+        (between(0.90, 0.88, 0.92), "fail", "0.9 [0.88, 0.92] is not above 0.95"),
+        (Metric(value=0.99, n=1, undecided="1 row tells nothing"), "inconclusive", "0.99, but 1 row tells nothing"),
+        (Metric(value=0.5, n=1, undecided="1 row tells nothing"), "inconclusive", "0.5, but 1 row tells nothing"),
+        (GONE.model_copy(update={"low": 0.99, "high": 1.0}), "fail", "missing: crashed"),
+    ],
+)  # fmt: skip
+def test_the_interval_decides_and_says_what_would(cell: Metric, outcome: Outcome, text: str) -> None:
+    found = judged(candidate(retention=cell)).verdicts[0]
+    line = found.expectations[0]
+    assert (found.outcome, line.outcome, line.reason) == (outcome, outcome, text)
+    assert (line.miss is not None) == (outcome == "fail" and line.observed is not None)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [(1.01, 1.09, "pass"), (1.05, 1.10, "pass"), (1.05, 1.12, "inconclusive"), (1.11, 1.2, "fail")],
+)
+def test_an_upper_limit_is_decided_by_the_other_end(low: float, high: float, outcome: Outcome) -> None:
+    found = judged(candidate(perplexity_ratio=between((low + high) / 2, low, high))).verdicts[0]
+    assert found.expectations[1].outcome == outcome
 
 
 def test_a_metric_that_is_no_column_at_all_fails() -> None:
@@ -113,7 +155,7 @@ def test_nothing_passes_but_a_finite_measured_value_that_the_suite_accepts(
     cell = Metric.model_validate({"state": state, "value": value if state == "measured" else None})
     row = make.row(metrics={"decode_speedup": cell})
     limit = Threshold("g", "decode_speedup", minimum=2.0)
-    found = verdict.expectation(row, REFERENCE, limit, Answer("g", () if accepted else (BETWEEN,)))
+    found = verdict.expectation(row, REFERENCE, limit, Answer("g", () if accepted else (POSSIBLE, KEPT)))
     if found.outcome == "pass":
         assert state == "measured" and accepted and abs(value) < float("inf")
         assert found.miss is None
@@ -157,7 +199,7 @@ def test_rivals_and_the_reference_are_judged_but_cannot_win() -> None:
 def test_none_passed_but_some_could_not_be_judged() -> None:
     found = judged(candidate(GGUF, retention=0.9), candidate(OPENVINO, decode_speedup=ELSEWHERE))
     assert (found.outcome, found.nearest) == ("inconclusive", (OPENVINO, GGUF))
-    assert found.reason == "no candidate passed, and some could not be judged on this device (1 fail, 1 inconclusive)"
+    assert found.reason == "no candidate passed, and some could not be decided (1 fail, 1 inconclusive)"
 
 
 def test_an_inconclusive_rival_does_not_make_the_outcome_inconclusive() -> None:
@@ -230,7 +272,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({}, 0, "gate: pass: openvino-int8 passes every gate and ranks 1 of 1 (1 pass)"),
         ({"retention": 0.9}, 1, "gate: fail: no candidate passed (1 fail)"),
         ({"memory_share": GONE}, 1, "gate: fail: no candidate passed (1 fail)"),
-        ({"memory_share": ELSEWHERE}, 3, "gate: inconclusive: no candidate passed, and some could not be judged"),
+        ({"memory_share": ELSEWHERE}, 3, "gate: inconclusive: no candidate passed, and some could not be decided"),
     ],
 )
 def test_the_stage_always_succeeds_and_enforce_says_the_verdict(

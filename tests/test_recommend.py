@@ -59,8 +59,11 @@ def test_every_planned_variant_has_a_row_with_every_metric() -> None:
 
 def test_values_errors_and_counts_come_from_the_records() -> None:
     metrics = run()[OPENVINO].metrics
-    assert metrics["mean_kl"] == Metric(value=0.007, se=0.0003, n=7448)
-    assert metrics["retention"] == Metric(value=0.996, se=0.002, n=40)
+    assert (metrics["mean_kl"].value, metrics["mean_kl"].se, metrics["mean_kl"].n) == (0.007, 0.0003, 7448)
+    retention = metrics["retention"]
+    assert (retention.value, retention.se, retention.n, retention.units) == (0.996, 0.002, 40, 40)
+    assert retention.low == pytest.approx(0.996 - 2.0227 * 0.002, abs=1e-6)  # t with 39 degrees of freedom
+    assert retention.high == pytest.approx(0.996 + 2.0227 * 0.002, abs=1e-6)
     assert metrics["next_token_accuracy"].se is None
     assert metrics["decode_tokens_per_s"] == Metric(value=75.0, n=10)
     assert metrics["model_rss_mb"].value == pytest.approx(300.0)

@@ -149,7 +149,7 @@ def test_nearest_and_by_how_much_each_missed(strict: Findings) -> None:
 def test_inconclusive_is_not_called_failed(found: Findings) -> None:
     gates = found.scores.gates.model_copy(update={"outcome": "inconclusive", "winner": None})
     scores = dataclasses.replace(found.scores, gates=gates)
-    assert "could not be judged on this device" in conclusion.title(scores)
+    assert "could not be decided" in conclusion.title(scores)
     assert markdown(scores).startswith("## ⚠️")
 
 

@@ -13,7 +13,8 @@ from tasks.records import ScoreRow
 
 SUITE = "edgewright-gates"
 EXISTS, NOT_NULL = "expect_column_to_exist", "expect_column_values_to_not_be_null"
-BETWEEN = "expect_column_values_to_be_between"
+KEPT, POSSIBLE = "kept", "possible"  # the whole interval keeps the limit; some of it does
+CHECKS = (EXISTS, NOT_NULL, POSSIBLE, KEPT)
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class Threshold:
     strict: bool = False
 
     @property
+    def worst(self) -> str:
+        """Column of the end of the interval that keeps the limit only if the whole interval does."""
+        return f"{self.metric}.{'low' if self.minimum is not None else 'high'}"
+
+    @property
+    def best(self) -> str:
+        """Column of the other end: if that does not keep the limit, nothing of the interval does."""
+        return f"{self.metric}.{'high' if self.minimum is not None else 'low'}"
+
+    @property
     def allowed(self) -> str:
         """The limit in words."""
         if self.minimum is not None:
@@ -36,7 +47,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the suite said of one gate on one variant: the kinds of expectation that failed, none when it passed."""
+    """What the suite said of one gate on one variant: the expectations that failed, none when it passed."""
 
     gate: str
     failed: tuple[str, ...] = ()
@@ -60,24 +71,34 @@ def switched_off(gate: Gate) -> tuple[str, ...]:
 
 
 def suite(limits: Sequence[Threshold]) -> Any:
-    """The ExpectationSuite: for each gate the column exists, is not null and keeps the limit."""
+    """The ExpectationSuite: for each gate the metric exists, is not null, and its interval can and does keep the limit.
+
+    An interval that keeps the limit with both ends passes, one that keeps it with neither fails, and one that holds the
+    limit is inconclusive; the last two expectations tell these apart. A metric without an interval is a point.
+    """
     gx = great_expectations()
     return gx.ExpectationSuite(name=SUITE, expectations=[e for t in limits for e in _expectations(gx.expectations, t)])
 
 
-def _expectations(expect: Any, t: Threshold) -> tuple[Any, Any, Any]:
-    meta = {"gate": t.gate}
-    return (
-        expect.ExpectColumnToExist(column=t.metric, meta=meta),
-        expect.ExpectColumnValuesToNotBeNull(column=t.metric, meta=meta),
-        expect.ExpectColumnValuesToBeBetween(
-            column=t.metric,
+def _expectations(expect: Any, t: Threshold) -> tuple[Any, ...]:
+    def meta(check: str) -> dict[str, str]:
+        return {"gate": t.gate, "check": check}
+
+    def between(column: str, check: str) -> Any:
+        return expect.ExpectColumnValuesToBeBetween(
+            column=column,
             min_value=t.minimum,
             max_value=t.maximum,
             strict_min=t.strict and t.minimum is not None,
             strict_max=t.strict and t.maximum is not None,
-            meta=meta,
-        ),
+            meta=meta(check),
+        )
+
+    return (
+        expect.ExpectColumnToExist(column=t.metric, meta=meta(EXISTS)),
+        expect.ExpectColumnValuesToNotBeNull(column=t.metric, meta=meta(NOT_NULL)),
+        between(t.best, POSSIBLE),
+        between(t.worst, KEPT),
     )
 
 
@@ -107,22 +128,31 @@ def validate(gate: Gate, rows: Sequence[ScoreRow]) -> dict[str, dict[str, Answer
 
 
 def _columns(row: ScoreRow, limits: Sequence[Threshold]) -> list[str]:
-    """Metrics the row knows of; one it does not know stays no column at all."""
-    return [t.metric for t in limits if t.metric in row.metrics]
+    """Metrics the row knows of, each with its interval; one it does not know stays no column at all."""
+    return [
+        name for t in limits if t.metric in row.metrics for name in (t.metric, f"{t.metric}.low", f"{t.metric}.high")
+    ]
 
 
 def _measured(row: ScoreRow, limits: Sequence[Threshold]) -> Mapping[str, float | None]:
-    cells = {name: row.metrics[name] for name in _columns(row, limits)}
-    return {name: cell.value if cell.state == "measured" else None for name, cell in cells.items()}
+    found: dict[str, float | None] = {}
+    for name in (t.metric for t in limits if t.metric in row.metrics):
+        cell = row.metrics[name]
+        value = cell.value if cell.state == "measured" else None
+        given = value is not None and cell.low is not None and cell.high is not None
+        found |= {
+            name: value,
+            f"{name}.low": cell.low if given else value,
+            f"{name}.high": cell.high if given else value,
+        }
+    return found
 
 
 def _checks(limits: Sequence[Threshold], results: Sequence[Any]) -> dict[str, Answer]:
-    """Answers per gate; results come in no order, and a gate without all three of its answers has failed."""
-    passed = {(r.expectation_config.meta["gate"], r.expectation_config.type) for r in results if r.success}
-    return {
-        t.gate: Answer(t.gate, tuple(kind for kind in (EXISTS, NOT_NULL, BETWEEN) if (t.gate, kind) not in passed))
-        for t in limits
-    }
+    """Answers per gate; results come in no order, and a gate without all of its answers has failed."""
+    metas = (r.expectation_config.meta for r in results if r.success)
+    passed = {(meta["gate"], meta["check"]) for meta in metas}
+    return {t.gate: Answer(t.gate, tuple(check for check in CHECKS if (t.gate, check) not in passed)) for t in limits}
 
 
 def great_expectations() -> Any:

@@ -7,7 +7,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from tasks.gates.suites import BETWEEN, Answer, Threshold
+from tasks.gates.suites import KEPT, POSSIBLE, Answer, Threshold
+from tasks.measure.statistics import Interval, units_that_would_decide
 from tasks.records import Expectation, GateReport, Metric, Outcome, Recommendation, ScoreRow, Verdict
 
 Answers = Mapping[str, Mapping[str, Answer]]
@@ -59,7 +60,11 @@ def judge(row: ScoreRow, reference: str, limits: Sequence[Threshold], answers: M
 
 
 def expectation(row: ScoreRow, reference: str, threshold: Threshold, answer: Answer | None) -> Expectation:
-    """One gate on one variant. Missing fails; not measured on this device is inconclusive; else the suite decides."""
+    """One gate on one variant. Missing fails; not measured on this device is inconclusive; else the suite decides.
+
+    Where the metric has a 95% interval, that is what is compared with the limit: inside it passes, outside it fails,
+    and an interval that holds the limit is inconclusive, with the size of the sample that would decide.
+    """
     metric = row.metrics.get(threshold.metric, Metric(state="missing", reason=f"{threshold.metric} is not in the row"))
     measured = metric.state == "measured" and metric.value is not None and math.isfinite(metric.value)
     observed = metric.value if measured else None
@@ -69,6 +74,8 @@ def expectation(row: ScoreRow, reference: str, threshold: Threshold, answer: Ans
         metric=threshold.metric,
         against=reference,
         observed=observed,
+        low=metric.low if measured else None,
+        high=metric.high if measured else None,
         minimum=threshold.minimum,
         maximum=threshold.maximum,
         outcome=outcome,
@@ -84,10 +91,30 @@ def _decide(threshold: Threshold, metric: Metric, observed: float | None, answer
         return "fail", f"missing: {metric.reason or 'no finite value'}"
     if answer is None:
         return "fail", "the suite gave no answer for this gate"
-    if answer.failed:
-        beyond = [kind for kind in answer.failed if kind != BETWEEN]
-        return "fail", f"{observed:.4g} is not {threshold.allowed}" + (f" ({', '.join(beyond)})" if beyond else "")
-    return "pass", f"{observed:.4g} is {threshold.allowed}"
+    beyond = [check for check in answer.failed if check not in (KEPT, POSSIBLE)]
+    if beyond:
+        return "fail", f"{observed:.4g} is not {threshold.allowed} ({', '.join(beyond)})"
+    if metric.undecided:
+        return "inconclusive", f"{observed:.4g}, but {metric.undecided}"
+    shown = f"{observed:.4g}" + _range(metric)
+    if POSSIBLE in answer.failed:
+        return "fail", f"{shown} is not {threshold.allowed}"
+    if KEPT in answer.failed:
+        return "inconclusive", f"{shown} may or may not be {threshold.allowed}{_needed(threshold, metric, observed)}"
+    return "pass", f"{shown} is {threshold.allowed}"
+
+
+def _range(metric: Metric) -> str:
+    return "" if metric.low is None or metric.high is None else f" [{metric.low:.4g}, {metric.high:.4g}]"
+
+
+def _needed(threshold: Threshold, metric: Metric, observed: float) -> str:
+    """How large a sample would decide, where that can be told."""
+    limit = threshold.minimum if threshold.minimum is not None else threshold.maximum
+    if limit is None or metric.low is None or metric.high is None or metric.units is None:
+        return ""
+    units = units_that_would_decide(observed, limit, Interval(metric.low, metric.high), metric.units)
+    return "" if units is None else f"; about {units} units would decide, {metric.units} were measured"
 
 
 def miss(threshold: Threshold, observed: float) -> float:
@@ -157,5 +184,5 @@ def _reason(
     if not contenders:
         return f"there is no candidate to judge: {recommendation.reason}{note}"
     if outcome == "inconclusive":
-        return f"no candidate passed, and some could not be judged on this device ({tally}){note}"
+        return f"no candidate passed, and some could not be decided ({tally}){note}"
     return f"no candidate passed ({tally}){note}"

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.measure.statistics import percentile
+
 Floats = NDArray[np.float64]
 
 CHUNK = 16  # positions judged at once
@@ -129,6 +131,8 @@ class Quality:
     top_agreement_se: float | None
     mean_kl: float
     mean_kl_se: float | None
+    median_kl: float
+    p99_kl: float | None
 
 
 def summarise(variant: Tokens, reference: Tokens) -> Quality:
@@ -156,4 +160,6 @@ def summarise(variant: Tokens, reference: Tokens) -> Quality:
         top_agreement_se=agreement_se,
         mean_kl=mean_kl,
         mean_kl_se=kl_se,
+        median_kl=float(np.median(variant.kl)),
+        p99_kl=percentile(variant.kl.tolist(), 0.99),
     )

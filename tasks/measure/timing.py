@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from tasks.backends.base import Session, backend
+from tasks.measure import guard
 from tasks.records import Quantity
 
 WARM_UP_TOKENS = 4
@@ -28,7 +29,7 @@ def quantity(samples: Sequence[float]) -> Quantity:
     return Quantity(p50=statistics.median(samples), low=min(samples), high=max(samples), n=len(samples))
 
 
-def measure_time(request: dict[str, Any]) -> dict[str, list[float] | dict[str, str]]:
+def measure_time(request: dict[str, Any]) -> dict[str, Any]:
     """Time load, first token, prefill and decode (in the child).
 
     Every prompt is used once, so that no cache of an earlier one helps. Time to first token: prompt in, one token
@@ -44,15 +45,17 @@ def measure_time(request: dict[str, Any]) -> dict[str, list[float] | dict[str, s
     session.generate(short[-1], WARM_UP_TOKENS)
     session.prefill(long[-1])
     repeats = request["repeats"]
-    return {
+    before = guard.read()
+    timed = {
         "load_s": [load_s],
         "time_to_first_token_ms": [1e3 * _seconds(session, ids) for ids in short[:repeats]],
         "prefill_tokens_per_s": [len(ids) / _seconds(session, ids) for ids in long[:repeats]],
         "decode_tokens_per_s": [
             _decode(session, ids, request["new_tokens"]) for ids in short[repeats : repeats + request["decode_repeats"]]
         ],
-        "runtime": session.runtime(),
     }
+    disturbance = guard.between(before, guard.read())
+    return {**timed, "runtime": session.runtime(), "disturbance": disturbance.model_dump()}
 
 
 def _seconds(session: Session, ids: Sequence[int]) -> float:

@@ -14,7 +14,7 @@ def title(scores: Scores) -> str:
     if scores.winner is not None:
         return f"{scores.winner.variant} passes every gate"
     return {
-        "inconclusive": "No candidate passed; some could not be judged on this device",
+        "inconclusive": "No candidate passed; some could not be decided",
         "fail": "No candidate passed the gates",
         "pass": "The gates passed",
     }[scores.gates.outcome]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.config import Params
+from tasks.measure.statistics import from_standard_error, smallest_sample
 from tasks.records import Artifact, Benchmark, Evaluation, Metric, PlanEntry, Quantity, ScoreRow, Status, Support
 
 Metrics = dict[str, Metric]
@@ -19,6 +20,8 @@ QUALITY: dict[str, tuple[str, bool]] = {
     "next_token_accuracy": ("predictions", False),
     "top_agreement": ("predictions", True),
     "mean_kl": ("predictions", True),
+    "median_kl": ("predictions", False),
+    "p99_kl": ("predictions", False),
 }
 SPEED = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
@@ -129,7 +132,7 @@ def _quality(evaluation: Evaluation | None) -> Metrics:
         reason = f"not evaluated: {evaluation.reason if evaluation else 'no record; run `dvc repro`'}"
         return dict.fromkeys(QUALITY, _missing(reason))
     note = f"scored on a subset of {evaluation.rows} rows" if evaluation.subset else ""
-    return {
+    cells = {
         name: _cell(
             name,
             getattr(evaluation, name),
@@ -139,6 +142,20 @@ def _quality(evaluation: Evaluation | None) -> Metrics:
         )
         for name, (counted, has_se) in QUALITY.items()
     }
+    if evaluation.p99_kl is None:
+        few = f"n too small: {evaluation.predictions} predictions, {smallest_sample(0.99)} carry a 99th percentile"
+        cells["p99_kl"] = _not_measured(few)
+    return {name: _with_interval(cell, evaluation.rows) if QUALITY[name][1] else cell for name, cell in cells.items()}
+
+
+def _with_interval(cell: Metric, rows: int) -> Metric:
+    """The 95% interval over rows that a standard error stands for; without one the sample decides nothing."""
+    if cell.value is None:
+        return cell
+    if cell.se is None or rows < 2:
+        return cell.model_copy(update={"undecided": f"{rows} row gives no interval; at least 2 are needed"})
+    low, high = from_standard_error(cell.value, cell.se, rows)
+    return cell.model_copy(update={"low": low, "high": high, "units": rows})
 
 
 def _device(results: Results) -> Metrics:
@@ -152,14 +169,15 @@ def _device(results: Results) -> Metrics:
     peak, idle = benchmark.peak_rss_mb, benchmark.idle_rss_mb
     above_idle = None if peak is None or idle is None else peak - idle
     return {
-        **{name: _timing(name, getattr(benchmark, name)) for name in SPEED},
+        **{name: _timing(name, getattr(benchmark, name), benchmark.busy) for name in SPEED},
         "peak_rss_mb": _cell("peak_rss_mb", peak),
         "model_rss_mb": _cell("model_rss_mb", above_idle),
     }
 
 
-def _timing(name: str, quantity: Quantity | None) -> Metric:
-    return _cell(name, quantity.p50, n=quantity.n) if quantity else _cell(name, None)
+def _timing(name: str, quantity: Quantity | None, busy: str) -> Metric:
+    cell = _cell(name, quantity.p50, n=quantity.n) if quantity else _cell(name, None)
+    return cell.model_copy(update={"undecided": busy})
 
 
 def _ratios(own: Metrics, base: Metrics, base_name: str, ending: str, absent: Metric) -> Metrics:
@@ -179,7 +197,8 @@ def _ratio(own: Metric, base: Metric, metric: str, base_name: str, above: bool) 
     top, bottom = (own, base) if above else (base, own)
     if not top.value or not bottom.value or top.value < 0 or bottom.value < 0:
         return _missing(f"{metric} must be above 0 to be compared: {own.value} against {base.value}")
-    return Metric(value=top.value / bottom.value, n=min(own.n, base.n) if own.n and base.n else None)
+    busy = own.undecided or (f"{base_name}: {base.undecided}" if base.undecided else "")
+    return Metric(value=top.value / bottom.value, n=min(own.n, base.n) if own.n and base.n else None, undecided=busy)
 
 
 def _cell(name: str, value: float | None, se: float | None = None, n: int | None = None, note: str = "") -> Metric:

@@ -1,0 +1,80 @@
+"""What else the machine did while something was timed, so that a neighbour is not measured by mistake.
+
+One busy process beside llama.cpp on two cores has been seen to cut its decode from 103 to 11 tokens/s.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from tasks.records import Disturbance
+
+TASKS = Path("/proc/self/task")
+
+
+class Clocks(NamedTuple):
+    """Running totals, seconds."""
+
+    wall: float
+    busy: float  # all cores together, every process
+    stolen: float | None  # taken by the hypervisor for other machines
+    own: float  # this process and its ended children
+    waited: float | None  # this process's threads, ready to run but without a core
+
+
+def read() -> Clocks:
+    """The totals now."""
+    machine, mine = psutil.cpu_times(), psutil.Process().cpu_times()
+    busy = machine.user + machine.system + sum(getattr(machine, name, 0.0) for name in ("nice", "irq", "softirq"))
+    own = mine.user + mine.system + getattr(mine, "children_user", 0.0) + getattr(mine, "children_system", 0.0)
+    return Clocks(time.perf_counter(), busy, getattr(machine, "steal", None), own, waited(TASKS))
+
+
+def waited(tasks: Path) -> float | None:
+    """Run-queue delay of all threads, from the kernel's schedstat; None where it keeps none.
+
+    The second number of /proc/PID/task/TID/schedstat: nanoseconds spent runnable, waiting for a core.
+    """
+    total, found = 0, False
+    for file in tasks.glob("*/schedstat"):
+        try:
+            total += int(file.read_text().split()[1])
+            found = True
+        except (OSError, ValueError, IndexError):  # the thread ended meanwhile
+            continue
+    return total / 1e9 if found else None
+
+
+def between(before: Clocks, after: Clocks) -> Disturbance:
+    """What others took from `before` to `after`, as cores' worth; the system counts in hundredths of a second.
+
+    >>> between(Clocks(0, 10, 1.0, 2, 0.5), Clocks(10, 35, 1.5, 22, 1.0)).others_cores
+    0.5
+    """
+    seconds = after.wall - before.wall
+    if seconds <= 0:
+        raise ValueError("no time has passed")
+    others = max(0.0, (after.busy - before.busy) - (after.own - before.own)) / seconds
+    stolen = None if before.stolen is None or after.stolen is None else (after.stolen - before.stolen) / seconds
+    delay = None if before.waited is None or after.waited is None else max(0.0, after.waited - before.waited)
+    return Disturbance(
+        seconds=round(seconds, 3),
+        others_cores=round(others, 4),
+        stolen_cores=None if stolen is None else round(stolen, 4),
+        waited_s=None if delay is None else round(delay, 4),
+    )
+
+
+def objection(found: Disturbance, most_cores: float) -> str:
+    """Why a timing must be made again; empty when the machine was quiet. The rule: others took more than `most_cores`.
+
+    >>> quiet = Disturbance(seconds=9.0, others_cores=0.03, stolen_cores=0.01, waited_s=0.1)
+    >>> objection(quiet, 0.2), objection(quiet.model_copy(update={"others_cores": 0.9}), 0.2)
+    ('', 'other processes took 0.91 of a core, the limit is 0.2')
+    """
+    taken = found.others_cores + (found.stolen_cores or 0.0)
+    return "" if taken <= most_cores else f"other processes took {taken:.2g} of a core, the limit is {most_cores:g}"

@@ -1,0 +1,150 @@
+"""The guard on timings: what others took is told from what was timed, and a busy machine decides nothing."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks import benchmark as stage
+from tasks import paths
+from tasks.benchmark import benchmark
+from tasks.errors import ChildError
+from tasks.measure import guard
+from tasks.measure.guard import Clocks
+from tasks.models.text_data import Prompts
+from tasks.search.scorecard import scorecard
+from tests import factories as make
+
+SPIN = "while True: pass"
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(guard).failed == 0
+
+
+def burn(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_own_work_is_not_taken_for_others() -> None:
+    before = guard.read()
+    burn(2.0)
+    found = guard.between(before, guard.read())
+    assert found.seconds == pytest.approx(2.0, abs=0.2)
+    assert found.others_cores < 0.9  # this process alone took one core's worth; whatever else ran took less
+
+
+def test_a_busy_neighbour_is_seen_for_what_it_takes() -> None:
+    alone = guard.read()
+    time.sleep(1.5)
+    quiet = guard.between(alone, guard.read())
+    neighbour = subprocess.Popen([sys.executable, "-c", SPIN])
+    try:
+        time.sleep(0.5)
+        before = guard.read()
+        time.sleep(2.0)
+        found = guard.between(before, guard.read())
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+    assert found.others_cores > quiet.others_cores + 0.4
+    assert guard.objection(found, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"), [(["12 3000000000 4", "5 1000000000 2"], 4.0), (["", "rubbish here 1"], None), ([], None)]
+)
+def test_run_queue_delay_is_summed_over_threads(tmp_path: Path, texts: list[str], expected: float | None) -> None:
+    for number, text in enumerate(texts):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "schedstat").write_text(text)
+    assert guard.waited(tmp_path) == expected
+
+
+def test_what_the_system_does_not_tell_is_unknown_not_zero() -> None:
+    found = guard.between(Clocks(0, 0, None, 0, None), Clocks(1, 1, None, 1, None))
+    assert (found.stolen_cores, found.waited_s) == (None, None)
+    with pytest.raises(ValueError, match="no time"):
+        guard.between(Clocks(1, 0, None, 0, None), Clocks(1, 0, None, 0, None))
+
+
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """The stage with a child that answers what the test gives it, round after round."""
+    monkeypatch.chdir(tmp_path)
+    prompts = tuple(tuple(range(i, i + 4)) for i in range(6))
+    Prompts(short=prompts, long=prompts).write(paths.PROMPTS)
+    others: list[float] = []
+
+    def child(work, request, entry, params):
+        if work == "measure_memory":
+            return {"idle_rss_mb": 50.0, "peak_rss_mb": 200.0}
+        if not others:
+            raise ChildError("asked once too often", kind="crash")
+        taken = others.pop(0)
+        return {
+            "load_s": [1.0], "time_to_first_token_ms": [40.0], "prefill_tokens_per_s": [900.0],
+            "decode_tokens_per_s": [80.0 / (1 + taken)], "runtime": {},
+            "disturbance": {"seconds": 5.0, "others_cores": taken, "stolen_cores": 0.0, "waited_s": 0.1},
+        }  # fmt: skip
+
+    monkeypatch.setattr(stage, "_child", child)
+
+    def run(*taken: float, **settings: float):
+        others[:] = taken
+        params = make.params(benchmark={"rounds": 1, **settings})
+        return benchmark(make.plan_entry("gguf-q8_0"), make.artifact("gguf-q8_0"), params, tmp_path / "out")
+
+    return run
+
+
+def test_a_quiet_machine_is_timed_once(timed) -> None:
+    found = timed(0.02)
+    assert (found.status, found.discarded, found.busy) == ("ok", 0, "")
+    assert found.disturbance.others_cores == 0.02
+
+
+def test_a_disturbed_timing_is_discarded_and_made_again(timed) -> None:
+    found = timed(0.9, 0.01)
+    assert (found.discarded, found.busy) == (1, "")
+    assert found.decode_tokens_per_s.p50 == pytest.approx(80 / 1.01)
+
+
+def test_a_machine_that_stays_busy_is_said_and_decides_nothing(timed) -> None:
+    found = timed(0.9, 0.5, 0.7)
+    assert (found.status, found.discarded) == ("ok", 2)
+    assert found.busy == "other processes took 0.5 of a core, the limit is 0.25"
+    assert found.decode_tokens_per_s.p50 == pytest.approx(80 / 1.5)
+
+
+def test_how_much_is_too_much_and_how_often_are_parameters(timed) -> None:
+    assert timed(0.9, max_others_cores=1.0).busy == ""
+    assert timed(0.9, retries=0).discarded == 0
+
+
+def test_speeds_of_a_busy_machine_are_shown_but_leave_the_gates_open() -> None:
+    from tasks import gate
+
+    reference, _, _, name, _ = make.VARIANTS
+    busy = "other processes took 0.9 of a core, the limit is 0.25"
+    benchmarks = {
+        reference: make.benchmark(reference, decode_tokens_per_s=make.quantity(15.0, 4), peak_rss_mb=1150.0),
+        name: make.benchmark(name, busy=busy),
+    }
+    plan = {n: make.plan_entry(n) for n in benchmarks}
+    rows = scorecard(
+        make.params(), plan, {n: make.artifact(n) for n in plan}, {n: make.evaluation(n) for n in plan}, benchmarks
+    )
+    cell = rows[1].metrics["decode_speedup"]
+    assert cell.value is not None and cell.undecided == busy
+    verdicts = gate.gate(make.params(), make.recommendation(*rows)).verdicts
+    found = {e.gate: (e.outcome, e.reason) for e in verdicts[1].expectations}
+    assert found["min_decode_speedup"][0] == "inconclusive" and busy in found["min_decode_speedup"][1]
+    assert found["max_memory_share"][0] == "pass"
