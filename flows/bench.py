@@ -150,11 +150,12 @@ def _ran(folder: Path, before: dict[str, float]) -> list[str]:
 
 def bare() -> None:
     """The same conversions, evaluations and measurements one after another, without DVC, Prefect or MLflow."""
-    from tasks import assess, benchmark, config, convert, data, detect, evaluate, fetch, reference
+    from tasks import assess, benchmark, ceiling, config, convert, data, detect, evaluate, fetch, reference
 
     variants = list(config.load().variants)
     for stage in (detect, fetch, data, reference, assess):
         _check(stage.main([]))
+    _check(ceiling.main([]))
     for stage in (convert, evaluate, benchmark):
         for variant in variants:
             _check(stage.main(["--variant", variant]))

@@ -34,7 +34,7 @@ def optimize(plan: Plan, root: str) -> list[Result] | State[list[Result]]:
         work.submit("convert")
         work.submit("evaluate")
         work.wait()
-    work.one_by_one("benchmark")
+    work.one_by_one("ceiling", "benchmark")
     work.submit(*work.others())
     work.wait()
     results = work.results()
@@ -64,9 +64,9 @@ class Work:
                 step, number, count, self.root, wait_for=self._needs(step), return_state=False
             )
 
-    def one_by_one(self, verb: str) -> None:
-        """Run the stale stages of this kind here, each alone: they measure the machine that was detected."""
-        for step in self._of([verb]):
+    def one_by_one(self, *verbs: str) -> None:
+        """Run the stale stages of these kinds here, each alone: they measure the machine that was detected."""
+        for step in self._of(verbs):
             number, count = self._place(step)
             self._states[step.name] = steps.measure(
                 step, number, count, self.root, wait_for=self._needs(step), return_state=True

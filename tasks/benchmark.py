@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from tasks import config, paths
 from tasks.errors import ChildError
 from tasks.hardware.conditions import conditions
 from tasks.measure import guard
 from tasks.measure.child import Child, run_child
-from tasks.measure.timing import quantity
+from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
 from tasks.records import Artifact, Benchmark, Disturbance, PlanEntry
 from tasks.stage import command, into_folder, run_variant
 
-DEVICE_LOCK = Path(tempfile.gettempdir()) / "edgewright-measure.lock"
 PHASES = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
 
 
@@ -32,25 +26,8 @@ def benchmark(entry: PlanEntry, artifact: Artifact, params: config.Params, out: 
     def measure(_: Path) -> Benchmark:
         return _without(entry, artifact) or _attempt(entry, artifact, params)
 
-    with device_to_itself():
+    with guard.device_to_itself():
         return into_folder(out, paths.benchmark_record(entry.variant).name, measure)
-
-
-@contextmanager
-def device_to_itself() -> Iterator[None]:
-    """Hold the machine-wide lock on measuring; two benchmarks at once would measure each other."""
-    lock = FileLock(DEVICE_LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(
-            f"  another measurement runs on this machine ({DEVICE_LOCK}); waiting for it", file=sys.stderr, flush=True
-        )
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _without(entry: PlanEntry, artifact: Artifact) -> Benchmark | None:
@@ -99,7 +76,7 @@ def _attempt(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Ben
     return Benchmark(
         status="ok",
         reason=f"{settings.rounds} fresh processes for time, one for memory",
-        disturbance=max((one.disturbance for one in rounds), key=lambda found: found.others_cores),
+        disturbance=max((one.disturbance for one in rounds), key=lambda found: found.taken_cores),
         discarded=sum(one.discarded for one in rounds),
         busy=next((one.objection for one in rounds if one.objection), ""),
         threads=threads,
@@ -110,6 +87,7 @@ def _attempt(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Ben
         before=before,
         after=conditions(),
         **{phase: quantity([sample for one in rounds for sample in one.answer[phase]]) for phase in PHASES},
+        **spread_of([gap for one in rounds for gap in one.answer["inter_token_ms"]]),
         **memory,
         **common,
     )
@@ -136,7 +114,7 @@ def _undisturbed(request: dict[str, Any], entry: PlanEntry, params: config.Param
         if not objection:
             return tried[-1]
         print(f"  benchmark {entry.variant}: {objection}; timing it again", file=sys.stderr, flush=True)
-    best = min(tried, key=lambda one: one.disturbance.others_cores)
+    best = min(tried, key=lambda one: one.disturbance.taken_cores)
     return replace(best, discarded=len(tried) - 1)
 
 

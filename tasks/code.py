@@ -19,7 +19,7 @@ from tasks.stage import run_stage
 
 PACKAGE = "tasks"
 STAGES = (
-    "detect", "fetch", "data", "reference", "assess", "convert", "evaluate", "benchmark",
+    "detect", "fetch", "data", "reference", "assess", "convert", "evaluate", "ceiling", "benchmark",
     "recommend", "gate", "package", "report", "track",
 )  # fmt: skip
 BACKENDS = ("torch", "openvino", "onnx", "gguf", "mlx")
@@ -45,10 +45,10 @@ def files(graph: Any, module: str, root: Path) -> list[Path]:
     found: set[str] = set()
     waiting = [module]
     while waiting:
-        new = {name for name in (waiting.pop(),) if name not in found}
-        new |= {n for name in new for n in graph.find_upstream_modules(name)} - found
+        name = waiting.pop()
+        new = ({name} | graph.find_upstream_modules(name)) - found
         found |= new
-        waiting += [other for name in new for other in BY_NAME.get(name, ())]
+        waiting += [other for one in new for other in BY_NAME.get(one, ())]
     sources = {_source(root, name) for name in found}
     folders = {source.parent for source in sources} - {Path(PACKAGE)}
     data = {p.relative_to(root) for f in folders for p in (root / f).iterdir() if p.is_file() and p.suffix != ".py"}

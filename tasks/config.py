@@ -97,7 +97,7 @@ class Benchmark(Block):
     rounds: Count = 1  # fresh processes
     repeats: Count = 5  # prompts per process for time to first token and prefill
     decode_repeats: Count = 3  # prompts per process for decode
-    new_tokens: Count = 64
+    new_tokens: Annotated[int, Field(ge=2)] = 64
     max_others_cores: Positive = 0.25  # CPU that other processes may take while something is timed
     retries: Annotated[int, Field(ge=0)] = 2  # how often a process is timed again when they take more
 
@@ -105,10 +105,10 @@ class Benchmark(Block):
 class Weights(Block):
     """What the user wants most, any scale; they are normalised."""
 
-    quality: Annotated[float, Field(ge=0)] = 0.25
-    decode: Annotated[float, Field(ge=0)] = 0.25
-    prefill: Annotated[float, Field(ge=0)] = 0.25
-    memory: Annotated[float, Field(ge=0)] = 0.25
+    quality: Annotated[float, Field(ge=0)] = 0.1
+    decode: Annotated[float, Field(ge=0)] = 0.3
+    prefill: Annotated[float, Field(ge=0)] = 0.3
+    memory: Annotated[float, Field(ge=0)] = 0.3
 
     @model_validator(mode="after")
     def _some(self) -> Weights:
@@ -126,8 +126,11 @@ class Gate(Block):
 
     min_retention: Share | None = 0.95
     max_perplexity_ratio: Positive | None = 1.10
+    max_mean_kl: Positive | None = 0.20
     min_decode_speedup: Positive | None = 2.0
     min_prefill_speedup: Positive | None = 1.0
+    max_tail_ratio: Positive | None = 3.0
+    max_artifact_share: Share | None = 0.50
     max_memory_share: Share | None = 0.50
 
 

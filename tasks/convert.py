@@ -16,6 +16,8 @@ from tasks.stage import command, into_folder, run_variant
 
 FILES = paths.artifact_files("").name
 NEW_TOKENS = 16
+# numpy's OpenBLAS 0.3.31 with two threads was seen to wait for ever within NNCF's AWQ.
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 DISK_FACTOR = 3.0  # export, intermediate and result stand side by side for a while
 
 
@@ -65,9 +67,17 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Artifact
     try:
         for step in ("make", "check"):
             log = paths.LOGS / f"convert-{entry.variant}-{step}.log"
-            answer = run_child(
-                Child(f"tasks.convert:{step}", request, params.convert.limits, log, f"{step} {entry.variant}", threads)
+            label = f"{step} {entry.variant}"
+            work = Child(
+                f"tasks.convert:{step}",
+                request,
+                params.convert.limits,
+                log,
+                label,
+                threads,
+                environment=ONE_BLAS_THREAD,
             )
+            answer = run_child(work)
     except ChildError as error:
         return _without(entry, "failed", f"{error.kind}: {error}")
     check = Check(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from tasks import config, paths
 from tasks.config import Params
+from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_OK, DataError
-from tasks.gates import suites, verdict
+from tasks.gates import docs, suites, verdict
 from tasks.records import GateReport, Outcome, Recommendation, write_text
 from tasks.stage import run_stage
 
@@ -65,9 +66,13 @@ def main(argv: list[str] | None = None) -> int:
             report = enforce(params)
             print("\n".join(lines(report)))
             return EXIT_CODES[report.outcome]
-        report = gate(params, Recommendation.read(paths.RECOMMENDATION))
+        recommendation = Recommendation.read(paths.RECOMMENDATION)
+        report = gate(params, recommendation)
         write_text(SUITE_FILE, suites.suite_json(params.gate))
         report.write(paths.VERDICTS)
+        pages = fresh_folder(paths.DATA_DOCS)
+        docs.build(params.gate, verdict.on_trial(recommendation), pages)
+        replace_folder(pages, paths.DATA_DOCS)
         print("\n".join(lines(report)))
         return EXIT_OK
 

@@ -8,6 +8,7 @@ ARTIFACTS = Path("artifacts")
 
 CODE = ARTIFACTS / "code"  # what each stage and backend runs, with digests
 HARDWARE = ARTIFACTS / "hardware.json"
+CEILING = ARTIFACTS / "ceiling.json"
 MODEL = ARTIFACTS / "model"  # Hugging Face directory, fp32 safetensors
 SOURCE = MODEL / "source.json"  # where it came from (models.Source)
 
@@ -34,6 +35,7 @@ BENCHMARK = ARTIFACTS / "benchmark"
 RECOMMENDATION = ARTIFACTS / "recommendation.json"
 GATE = ARTIFACTS / "gate"
 VERDICTS = GATE / "verdicts.json"
+DATA_DOCS = ARTIFACTS / "data_docs"  # the gates as Great Expectations shows them
 PACKAGE = ARTIFACTS / "package"
 PACKAGE_RECORD = ARTIFACTS / "package.json"
 REPORT = ARTIFACTS / "report"

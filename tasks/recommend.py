@@ -9,8 +9,18 @@ from typing import TypeVar
 
 from tasks import config, paths
 from tasks.config import Params
-from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry, Recommendation, Record
+from tasks.records import (
+    Artifact,
+    Benchmark,
+    Ceiling,
+    Evaluation,
+    ModelProfile,
+    PlanEntry,
+    Recommendation,
+    Record,
+)
 from tasks.search import rank
+from tasks.search.bottleneck import closeness
 from tasks.search.scorecard import scorecard
 from tasks.stage import run_stage
 
@@ -20,14 +30,20 @@ R = TypeVar("R", bound=Record)
 def recommend(params: Params) -> Recommendation:
     """Read every variant's records and rank them; raises DataError when a plan entry or a record is broken."""
     names = tuple(params.variants)
+    artifacts = _present(Artifact, names, paths.artifact_record)
+    benchmarks = _present(Benchmark, names, paths.benchmark_record)
     rows = scorecard(
         params,
         {name: PlanEntry.read(paths.plan(name)) for name in names},
-        _present(Artifact, names, paths.artifact_record),
+        artifacts,
         _present(Evaluation, names, paths.evaluation_record),
-        _present(Benchmark, names, paths.benchmark_record),
+        benchmarks,
     )
-    return rank.recommend(rows, params.reference, params.recommend.weights)
+    model, ceiling = ModelProfile.read(paths.PROFILE), Ceiling.read(paths.CEILING)
+    both = [(artifacts[name], benchmarks[name]) for name in names if name in artifacts and name in benchmarks]
+    found = (closeness(artifact, benchmark, model, ceiling) for artifact, benchmark in both)
+    ranked = rank.recommend(rows, params.reference, params.recommend.weights)
+    return ranked.model_copy(update={"closeness": tuple(one for one in found if one is not None)})
 
 
 def _present(kind: type[R], names: tuple[str, ...], where: Callable[[str], Path]) -> dict[str, R]:

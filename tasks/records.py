@@ -159,6 +159,11 @@ class Disturbance(Record):
     stolen_cores: float | None  # the same, taken by the hypervisor; None where the system does not tell
     waited_s: float | None  # time the timed threads were ready but had no core
 
+    @property
+    def taken_cores(self) -> float:
+        """All that was taken from what was timed."""
+        return self.others_cores + (self.stolen_cores or 0.0)
+
 
 class Support(Record):
     """Whether something can be done, and why or why not."""
@@ -305,6 +310,10 @@ class Benchmark(Record):
     time_to_first_token_ms: Quantity | None = None
     prefill_tokens_per_s: Quantity | None = None
     decode_tokens_per_s: Quantity | None = None
+    inter_token_ms: Quantity | None = None  # time between two tokens, over all decoded ones
+    inter_token_p95_ms: float | None = None  # None: too few tokens to tell
+    inter_token_p99_ms: float | None = None
+    inter_token_cv: float | None = None  # standard deviation over mean
     prompt_tokens_short: int = 0
     prompt_tokens_long: int = 0
     new_tokens: int = 0
@@ -318,6 +327,34 @@ class Benchmark(Record):
     discarded: int = 0  # timed processes thrown away because others were at work
     busy: str = ""  # why the machine was too busy to time anything; speeds then decide nothing
     seconds: float | None = None
+
+
+class Ceiling(Record):
+    """What this machine can do at most: no runtime on it is faster."""
+
+    threads: int
+    memory_gb_s: Quantity  # reading, 1e9 bytes
+    gflop_s: dict[str, Quantity]  # matrix products per type, 1e9 operations; int8 counts alike
+    reasons: dict[str, str] = {}  # types that could not be measured
+    disturbance: Disturbance
+    busy: str = ""  # why the machine was too busy to trust this
+    command: str
+
+
+Bound = Literal["memory-bound", "compute-bound", "overhead-bound", "inconsistent", "unknown"]
+
+
+class Closeness(Record):
+    """How close a variant comes to the ceilings, and what holds it back."""
+
+    variant: str
+    decode_gb_s: float  # weights read per second
+    decode_share: float  # of the memory bandwidth
+    decode_bound: Bound
+    prefill_gflop_s: float
+    prefill_share: float | None  # of the matrix throughput in `arithmetic`
+    prefill_bound: Bound
+    arithmetic: str
 
 
 class Metric(Record):
@@ -365,6 +402,7 @@ class Recommendation(Record):
     front: tuple[str, ...]
     ranking: tuple[Ranked, ...]
     reason: str
+    closeness: tuple[Closeness, ...] = ()  # of the variants measured on this device
 
 
 class Expectation(Record):

@@ -15,6 +15,7 @@ from tasks.models.text_data import DataCard
 from tasks.records import (
     Artifact,
     Benchmark,
+    Ceiling,
     Evaluation,
     GateReport,
     Hardware,
@@ -65,6 +66,7 @@ def findings(params: Params) -> Findings:
     return Findings(
         scores=found,
         hardware=Hardware.read(paths.HARDWARE),
+        ceiling=Ceiling.read(paths.CEILING),
         model=ModelProfile.read(paths.PROFILE),
         selection=Selection.read(paths.SELECTION),
         plan=_present(PlanEntry, [row.variant for row in found.rows], paths.plan),

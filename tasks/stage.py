@@ -18,7 +18,7 @@ from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry
 Outcome = TypeVar("Outcome", Artifact, Evaluation, Benchmark)
 
 REPRODUCE = """#!/bin/sh
-# Repeats the one result in this folder.
+# Repeats the one result in this folder: sh reproduce.sh
 cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)" || exit 2
 PATH="$PWD/.venv/bin:$PATH" exec {command}
 """

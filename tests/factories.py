@@ -8,6 +8,7 @@ from tasks.config import Params, parse
 from tasks.records import (
     Artifact,
     Benchmark,
+    Ceiling,
     Check,
     Evaluation,
     Hardware,
@@ -108,6 +109,9 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "time_to_first_token_ms": quantity(35.0),
         "prefill_tokens_per_s": quantity(1700.0),
         "decode_tokens_per_s": quantity(75.0),
+        "inter_token_ms": quantity(13.3, 189),
+        "inter_token_p95_ms": 15.0,
+        "inter_token_cv": 0.05,
         "prompt_tokens_short": 40,
         "prompt_tokens_long": 256,
         "new_tokens": 64,
@@ -118,6 +122,18 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "seconds": 8.0,
     }
     return Benchmark.model_validate(_outcome(variant, "benchmark") | fields | changes)
+
+
+def ceiling(**changes: Any) -> Ceiling:
+    """A machine that reads 34 GB/s and multiplies 200 GFLOP/s in fp32."""
+    fields = {
+        "threads": 2,
+        "memory_gb_s": quantity(34.0, 7),
+        "gflop_s": {"fp32": quantity(200.0, 7), "bf16": quantity(400.0, 7), "int8": quantity(800.0, 7)},
+        "disturbance": {"seconds": 3.0, "others_cores": 0.01, "stolen_cores": 0.0, "waited_s": 0.0},
+        "command": "dvc repro --single-item --force ceiling",
+    }
+    return Ceiling.model_validate(fields | changes)
 
 
 def metrics(**values: float | Metric) -> dict[str, Metric]:
@@ -137,6 +153,8 @@ def good_metrics(**changes: float | Metric) -> dict[str, Metric]:
         "peak_rss_mb": 460.0,
         "decode_speedup": 5.0,
         "prefill_speedup": 3.3,
+        "tail_ratio": 1.2,
+        "artifact_share": 0.26,
         "memory_share": 0.4,
     }
     return metrics(**(values | changes))

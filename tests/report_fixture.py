@@ -39,7 +39,9 @@ from tasks.records import (
 )
 from tasks.reporting.findings import Findings, Scores
 from tasks.search import rank
+from tasks.search.bottleneck import closeness
 from tasks.search.scorecard import scorecard
+from tests import factories as make
 
 YES = Support(ok=True, reason="timed on this machine")
 NO_METAL = Support(ok=False, reason="MLX runs on the CPU only here; its speed is measured on a Mac with Metal")
@@ -121,7 +123,8 @@ def variants() -> dict[str, dict[str, str]]:
 
 
 def params(**blocks: Any) -> Params:
-    return parse({"variants": variants(), **blocks})
+    weights = {"quality": 0.25, "decode": 0.25, "prefill": 0.25, "memory": 0.25}
+    return parse({"variants": variants(), "recommend": {"weights": weights}, **blocks})
 
 
 def recipe(name: str) -> Recipe:
@@ -235,6 +238,9 @@ def benchmark(name: str) -> Benchmark:
             "time_to_first_token_ms": quantity(g.ttft, 0.12),
             "prefill_tokens_per_s": quantity(g.prefill, 0.15),
             "decode_tokens_per_s": quantity(g.decode, g.spread, 6),
+            "inter_token_ms": quantity(1000 / g.decode, 0.5, 189),
+            "inter_token_p95_ms": 1200 / g.decode,
+            "inter_token_cv": 0.08,
             "prompt_tokens_short": 40,
             "prompt_tokens_long": 256,
             "new_tokens": 64,
@@ -349,6 +355,8 @@ def scores(parameters: Params | None = None) -> Scores:
     benchmarks = {name: benchmark(name) for name in GIVEN}
     rows = scorecard(parameters, plan(), artifacts, evaluations, benchmarks)
     found = rank.recommend(rows, parameters.reference, parameters.recommend.weights)
+    near = (closeness(artifacts[name], benchmarks[name], model(), make.ceiling()) for name in GIVEN)
+    found = found.model_copy(update={"closeness": tuple(one for one in near if one is not None)})
     return Scores(found, judge(found, parameters), artifacts, evaluations, benchmarks)
 
 
@@ -360,6 +368,7 @@ def findings(parameters: Params | None = None) -> Findings:
     return Findings(
         scores=found,
         hardware=hardware(),
+        ceiling=make.ceiling(reasons={"int4": "PyTorch has no such product <here>"}),
         model=model(),
         selection=selection(),
         plan=plan(),
@@ -397,6 +406,7 @@ def write(found: Findings) -> None:
         scores.evaluations[name].write(paths.evaluation_record(name))
         scores.benchmarks[name].write(paths.benchmark_record(name))
     found.hardware.write(paths.HARDWARE)
+    found.ceiling.write(paths.CEILING)
     found.model.write(paths.PROFILE)
     found.selection.write(paths.SELECTION)
     found.data.write(paths.DATA_CARD)

@@ -23,8 +23,11 @@ LIMITS = suites.thresholds(Gate())
 OFF = Gate(
     min_retention=None,
     max_perplexity_ratio=None,
+    max_mean_kl=None,
     min_decode_speedup=None,
     min_prefill_speedup=None,
+    max_tail_ratio=None,
+    max_artifact_share=None,
     max_memory_share=None,
 )
 GONE = Metric(state="missing", reason="crashed")
@@ -43,7 +46,7 @@ def candidate(name: str = OPENVINO, **cells: float | Metric) -> ScoreRow:
 
 def test_every_switched_on_gate_becomes_expectations_on_the_metric_and_its_interval() -> None:
     found = json.loads(suites.suite_json(Gate(max_memory_share=None)))["expectations"]
-    assert len(found) == len(suites.CHECKS) * 4
+    assert len(found) == len(suites.CHECKS) * 7
     limits = {(e["meta"]["gate"], e["meta"]["check"]): e["kwargs"] for e in found}
     retention = limits["min_retention", KEPT]
     assert (retention["column"], retention["min_value"], retention["strict_min"]) == ("retention.low", 0.95, True)
@@ -68,6 +71,9 @@ def test_every_gate_of_the_parameters_has_a_threshold() -> None:
         ({"decode_speedup": 2.0}, "pass", "min_decode_speedup", "2 is at least 2"),
         ({"decode_speedup": 1.99}, "fail", "min_decode_speedup", "1.99 is not at least 2"),
         ({"prefill_speedup": 0.99}, "fail", "min_prefill_speedup", "0.99 is not at least 1"),
+        ({"mean_kl": 0.21}, "fail", "max_mean_kl", "0.21 is not at most 0.2"),
+        ({"tail_ratio": 3.1}, "fail", "max_tail_ratio", "3.1 is not at most 3"),
+        ({"artifact_share": 0.6}, "fail", "max_artifact_share", "0.6 is not at most 0.5"),
         ({"memory_share": 0.51}, "fail", "max_memory_share", "0.51 is not at most 0.5"),
         ({"memory_share": GONE}, "fail", "max_memory_share", "missing: crashed"),
         ({"decode_speedup": ELSEWHERE}, "inconclusive", "min_decode_speedup", "not measured on this device: no Metal"),
@@ -93,11 +99,11 @@ def between(value: float, low: float, high: float, units: int | None = 40) -> Me
     [
         (between(0.99, 0.97, 1.01), "pass", "0.99 [0.97, 1.01] is above 0.95"),
         (between(0.99, 0.95, 1.03), "inconclusive", "0.99 [0.95, 1.03] may or may not be above 0.95; "
-         "about 40 units would decide, 40 were measured"),
+         "a sample of about 40 would decide, this one has 40"),
         (between(0.96, 0.94, 0.98), "inconclusive", "0.96 [0.94, 0.98] may or may not be above 0.95; "
-         "about 160 units would decide, 40 were measured"),
+         "a sample of about 160 would decide, this one has 40"),
         (between(0.94, 0.92, 0.96), "inconclusive", "0.94 [0.92, 0.96] may or may not be above 0.95; "
-         "about 160 units would decide, 40 were measured"),
+         "a sample of about 160 would decide, this one has 40"),
         (between(0.95, 0.94, 0.96), "inconclusive", "0.95 [0.94, 0.96] may or may not be above 0.95"),
         (between(0.96, 0.94, 0.98, None), "inconclusive", "0.96 [0.94, 0.98] may or may not be above 0.95"),
         (between(0.90, 0.88, 0.92), "fail", "0.9 [0.88, 0.92] is not above 0.95"),

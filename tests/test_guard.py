@@ -91,7 +91,7 @@ def timed(tmp_path, monkeypatch):
         taken = others.pop(0)
         return {
             "load_s": [1.0], "time_to_first_token_ms": [40.0], "prefill_tokens_per_s": [900.0],
-            "decode_tokens_per_s": [80.0 / (1 + taken)], "runtime": {},
+            "decode_tokens_per_s": [80.0 / (1 + taken)], "inter_token_ms": [12.0, 13.0], "runtime": {},
             "disturbance": {"seconds": 5.0, "others_cores": taken, "stolen_cores": 0.0, "waited_s": 0.1},
         }  # fmt: skip
 

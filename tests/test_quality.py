@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.measure.quality import Tokens, join, kl_divergence, log_softmax, ratio_with_se, score_row, summarise
-from tasks.measure.timing import quantity
+from tasks.measure.timing import quantity, spread_of
 
 
 def tokens(nll, correct, rows, agree=None, kl=None):
@@ -117,6 +117,15 @@ def test_quantity_lies_between_its_extremes(samples):
     assert q.low <= q.p50 <= q.high
     assert q.n == len(samples)
     assert q.spread >= 0
+
+
+def test_times_between_tokens_carry_only_the_percentiles_they_can():
+    few, many = spread_of([10.0] * 57 + [30.0]), spread_of([10.0] * 290 + [30.0] * 10)
+    assert (few["inter_token_p95_ms"], few["inter_token_p99_ms"]) == (None, None)
+    assert (many["inter_token_ms"].n, many["inter_token_ms"].p50) == (300, 10.0)
+    assert (many["inter_token_p95_ms"], many["inter_token_p99_ms"]) == (10.0, 30.0)
+    assert spread_of([10.0, 10.0])["inter_token_cv"] == 0.0
+    assert many["inter_token_cv"] == pytest.approx(20 * (1 / 30 * 29 / 30) ** 0.5 / (10 + 20 / 30))
 
 
 def test_quantity_of_nothing_is_refused():

@@ -57,6 +57,22 @@ def test_every_planned_variant_has_a_row_with_every_metric() -> None:
     assert all(metric.state == "measured" for row in rows.values() for metric in row.metrics.values())
 
 
+def test_a_tail_needs_a_sample_that_carries_one() -> None:
+    few = make.benchmark(OPENVINO, inter_token_ms=make.quantity(13.3, 58), inter_token_p95_ms=None)
+    metrics = run({OPENVINO: {"benchmark": few}})[OPENVINO].metrics
+    assert (metrics["tail_ratio"].state, metrics["inter_token_cv"].state) == ("not-measured", "measured")
+    assert "n too small: 58 times between tokens, 59 carry a 95th percentile" in metrics["tail_ratio"].reason
+    assert run()[OPENVINO].metrics["tail_ratio"].value == pytest.approx(15.0 / 13.3)
+
+
+def test_few_predictions_carry_no_99th_percentile() -> None:
+    few = make.evaluation(OPENVINO, predictions=231, p99_kl=None)
+    cell = run({OPENVINO: {"evaluation": few}})[OPENVINO].metrics["p99_kl"]
+    assert (cell.state, cell.reason) == (
+        "not-measured", "n too small: 231 predictions, 299 carry a 99th percentile"
+    )  # fmt: skip
+
+
 def test_values_errors_and_counts_come_from_the_records() -> None:
     metrics = run()[OPENVINO].metrics
     assert (metrics["mean_kl"].value, metrics["mean_kl"].se, metrics["mean_kl"].n) == (0.007, 0.0003, 7448)
@@ -287,7 +303,7 @@ def test_reference_and_rivals_are_on_the_front_but_never_ranked() -> None:
     assert set(found.front) == {REFERENCE, RIVAL, "quick"}
     assert [r.variant for r in found.ranking if not r.on_front] == ["exact"]
     beaten = next(r for r in found.ranking if r.variant == "exact")
-    assert beaten.reason.startswith("beaten or equalled in everything by gguf-f16 (rival); quality 0.99 x 25%")
+    assert beaten.reason.startswith("beaten or equalled in everything by gguf-f16 (rival); quality 0.99 x 10%")
 
 
 def test_the_sentence_names_the_first_its_numbers_and_the_next() -> None:
@@ -332,7 +348,7 @@ def test_a_candidate_that_lacks_one_objective_earns_nothing_for_it() -> None:
     assert {r.variant: r.on_front for r in found.ranking} == {"quick": True, "exact": True, "mlx": False}
     lacking = next(r for r in found.ranking if r.variant == "mlx")
     assert lacking.reason.startswith("not on the front, decode is not known (no Metal); ")
-    assert "decode unknown x 25%" in lacking.reason
+    assert "decode unknown x 30%" in lacking.reason
 
 
 def test_with_no_candidate_the_reason_lists_what_became_of_them() -> None:
@@ -347,6 +363,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and the records of a healthy run."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(make.params().model_dump_json(include={"variants"}))
+    make.profile().write(paths.PROFILE)
+    make.ceiling().write(paths.CEILING)
     for name in make.VARIANTS:
         make.plan_entry(name).write(paths.plan(name))
         make.artifact(name).write(paths.artifact_record(name))
@@ -359,6 +377,7 @@ def test_the_stage_writes_the_recommendation(project: Path, capsys: pytest.Captu
     assert stage.main([]) == 0
     found = Recommendation.read(paths.RECOMMENDATION)
     assert {r.variant for r in found.ranking} == {GGUF, OPENVINO}
+    assert [one.variant for one in found.closeness] == list(make.VARIANTS)
     assert capsys.readouterr().out.strip() == found.reason
 
 

@@ -6,10 +6,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.config import Gate
 from tasks.records import ScoreRow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUITE = "edgewright-gates"
 EXISTS, NOT_NULL = "expect_column_to_exist", "expect_column_values_to_not_be_null"
@@ -58,8 +61,11 @@ def thresholds(gate: Gate) -> tuple[Threshold, ...]:
     possible = (
         Threshold("min_retention", "retention", minimum=gate.min_retention, strict=True),
         Threshold("max_perplexity_ratio", "perplexity_ratio", maximum=gate.max_perplexity_ratio),
+        Threshold("max_mean_kl", "mean_kl", maximum=gate.max_mean_kl),
         Threshold("min_decode_speedup", "decode_speedup", minimum=gate.min_decode_speedup),
         Threshold("min_prefill_speedup", "prefill_speedup", minimum=gate.min_prefill_speedup),
+        Threshold("max_tail_ratio", "tail_ratio", maximum=gate.max_tail_ratio),
+        Threshold("max_artifact_share", "artifact_share", maximum=gate.max_artifact_share),
         Threshold("max_memory_share", "memory_share", maximum=gate.max_memory_share),
     )
     return tuple(t for t in possible if t.minimum is not None or t.maximum is not None)
@@ -113,18 +119,22 @@ def validate(gate: Gate, rows: Sequence[ScoreRow]) -> dict[str, dict[str, Answer
     Only measured metrics become columns with a value, so a gap fails the suite; why there is a gap decides later
     (verdict.py) whether that is a failure or inconclusive.
     """
-    import pandas as pd
-
     limits = thresholds(gate)
     if not limits or not rows:
         return {row.variant: {} for row in rows}
     expected, batches = suite(limits), batch_definition(SUITE)
     answers = {}
     for row in rows:
-        frame = pd.DataFrame([_measured(row, limits)], columns=_columns(row, limits), dtype="float64")
-        result = batches.get_batch(batch_parameters={"dataframe": frame}).validate(expected)
+        result = batches.get_batch(batch_parameters={"dataframe": frame(row, limits)}).validate(expected)
         answers[row.variant] = _checks(limits, result.results)
     return answers
+
+
+def frame(row: ScoreRow, limits: Sequence[Threshold]) -> pd.DataFrame:
+    """One variant as a table of one row: each metric and the two ends of its interval."""
+    import pandas as pd
+
+    return pd.DataFrame([_measured(row, limits)], columns=_columns(row, limits), dtype="float64")
 
 
 def _columns(row: ScoreRow, limits: Sequence[Threshold]) -> list[str]:

@@ -114,7 +114,7 @@ def _needed(threshold: Threshold, metric: Metric, observed: float) -> str:
     if limit is None or metric.low is None or metric.high is None or metric.units is None:
         return ""
     units = units_that_would_decide(observed, limit, Interval(metric.low, metric.high), metric.units)
-    return "" if units is None else f"; about {units} units would decide, {metric.units} were measured"
+    return "" if units is None else f"; a sample of about {units} would decide, this one has {metric.units}"
 
 
 def miss(threshold: Threshold, observed: float) -> float:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class Child:
     label: str  # for the progress lines
     threads: int = 0  # 0: the libraries' own choice
     timed: bool = False  # threads spin while they wait, as in service; else they yield to whatever else runs
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside what is inherited
 
 
 def run_child(child: Child) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _environment(child: Child) -> dict[str, str]:
     counts = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if child.threads else {}
     # Two spinning processes on two cores stop each other for a scheduler's slice at every barrier.
     waiting = {} if child.timed else {"OMP_WAIT_POLICY": "PASSIVE"}
-    return {**os.environ, **quiet, **counts, **waiting}
+    return {**os.environ, **quiet, **counts, **waiting, **child.environment}
 
 
 def _watch(process: subprocess.Popen[bytes], child: Child, started: float) -> ChildError | None:

@@ -5,15 +5,21 @@ One busy process beside llama.cpp on two cores has been seen to cut its decode f
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from filelock import FileLock, Timeout
 
 from tasks.records import Disturbance
 
 TASKS = Path("/proc/self/task")
+DEVICE_LOCK = Path(tempfile.gettempdir()) / "edgewright-measure.lock"
 
 
 class Clocks(NamedTuple):
@@ -76,5 +82,23 @@ def objection(found: Disturbance, most_cores: float) -> str:
     >>> objection(quiet, 0.2), objection(quiet.model_copy(update={"others_cores": 0.9}), 0.2)
     ('', 'other processes took 0.91 of a core, the limit is 0.2')
     """
-    taken = found.others_cores + (found.stolen_cores or 0.0)
-    return "" if taken <= most_cores else f"other processes took {taken:.2g} of a core, the limit is {most_cores:g}"
+    if found.taken_cores <= most_cores:
+        return ""
+    return f"other processes took {found.taken_cores:.2g} of a core, the limit is {most_cores:g}"
+
+
+@contextmanager
+def device_to_itself() -> Iterator[None]:
+    """Hold the machine-wide lock on measuring; two benchmarks at once would measure each other."""
+    lock = FileLock(DEVICE_LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(
+            f"  another measurement runs on this machine ({DEVICE_LOCK}); waiting for it", file=sys.stderr, flush=True
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 
 from tasks.backends.base import Session, backend
 from tasks.measure import guard
+from tasks.measure.statistics import percentile
 from tasks.records import Quantity
 
 WARM_UP_TOKENS = 4
@@ -27,6 +29,17 @@ def quantity(samples: Sequence[float]) -> Quantity:
     if not samples:
         raise ValueError("no samples")
     return Quantity(p50=statistics.median(samples), low=min(samples), high=max(samples), n=len(samples))
+
+
+def spread_of(gaps_ms: Sequence[float]) -> dict[str, Any]:
+    """Record fields of the times between tokens: median, extremes, the percentiles they carry, variation."""
+    mean = statistics.fmean(gaps_ms)
+    return {
+        "inter_token_ms": quantity(gaps_ms),
+        "inter_token_p95_ms": percentile(gaps_ms, 0.95),
+        "inter_token_p99_ms": percentile(gaps_ms, 0.99),
+        "inter_token_cv": statistics.pstdev(gaps_ms) / mean if mean else None,
+    }
 
 
 def measure_time(request: dict[str, Any]) -> dict[str, Any]:
@@ -46,16 +59,18 @@ def measure_time(request: dict[str, Any]) -> dict[str, Any]:
     session.prefill(long[-1])
     repeats = request["repeats"]
     before = guard.read()
+    gaps: list[float] = []
     timed = {
         "load_s": [load_s],
         "time_to_first_token_ms": [1e3 * _seconds(session, ids) for ids in short[:repeats]],
         "prefill_tokens_per_s": [len(ids) / _seconds(session, ids) for ids in long[:repeats]],
         "decode_tokens_per_s": [
-            _decode(session, ids, request["new_tokens"]) for ids in short[repeats : repeats + request["decode_repeats"]]
+            _decode(session, ids, request["new_tokens"], gaps)
+            for ids in short[repeats : repeats + request["decode_repeats"]]
         ],
     }
     disturbance = guard.between(before, guard.read())
-    return {**timed, "runtime": session.runtime(), "disturbance": disturbance.model_dump()}
+    return {**timed, "inter_token_ms": gaps, "runtime": session.runtime(), "disturbance": disturbance.model_dump()}
 
 
 def _seconds(session: Session, ids: Sequence[int]) -> float:
@@ -64,9 +79,11 @@ def _seconds(session: Session, ids: Sequence[int]) -> float:
     return time.perf_counter() - began
 
 
-def _decode(session: Session, ids: Sequence[int], new_tokens: int) -> float:
+def _decode(session: Session, ids: Sequence[int], new_tokens: int, gaps_ms: list[float]) -> float:
+    """Tokens per second after the first; the times between tokens are added to `gaps_ms`."""
     stamps: list[float] = []
     session.generate(ids, new_tokens, lambda _: stamps.append(time.perf_counter()))
+    gaps_ms += [1e3 * (later - earlier) for earlier, later in pairwise(stamps)]
     return (len(stamps) - 1) / (stamps[-1] - stamps[0])
 
 

@@ -19,8 +19,11 @@ class GateName(NamedTuple):
 GATES: dict[str, GateName] = {
     "min_retention": GateName("accuracy retention", "ret"),
     "max_perplexity_ratio": GateName("perplexity ratio", "ppl"),
+    "max_mean_kl": GateName("KL divergence", "KL"),
     "min_decode_speedup": GateName("decode speed", "decode"),
     "min_prefill_speedup": GateName("prefill speed", "prefill"),
+    "max_tail_ratio": GateName("slowest tokens", "tail"),
+    "max_artifact_share": GateName("size on disk", "size"),
     "max_memory_share": GateName("peak memory", "memory"),
 }
 
@@ -50,7 +53,7 @@ def figure(metric: str, number: float) -> str:
         return f"{number:.1%}"
     if metric == "perplexity_ratio":
         return f"{number:.3f}"
-    if metric == "mean_kl":
+    if metric.endswith("_kl"):
         return small(number)
     if metric.endswith(("_mb", "_ms")) and abs(number) >= 10:
         return f"{number:.0f}"

@@ -11,6 +11,7 @@ from tasks.models.text_data import DataCard
 from tasks.records import (
     Artifact,
     Benchmark,
+    Ceiling,
     Evaluation,
     Expectation,
     GateReport,
@@ -87,6 +88,7 @@ class Findings:
 
     scores: Scores
     hardware: Hardware
+    ceiling: Ceiling
     model: ModelProfile
     selection: Selection
     plan: Mapping[str, PlanEntry]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from tasks.config import Gate
+from tasks.measure.statistics import smallest_sample
 from tasks.records import Benchmark
 from tasks.reporting.figures import gate_name
 from tasks.reporting.findings import Findings, Scores, metric
@@ -79,22 +80,31 @@ def _timing(scores: Scores) -> Iterable[str]:
     yield (
         f"Speed: {one.threads} threads, prompts of {one.prompt_tokens_short} (time to first token) and "
         f"{one.prompt_tokens_long} tokens (prefill), {one.new_tokens} new tokens (decode); medians of "
-        f"{_range(map(str, counts))} decode timings in fresh processes. Too few for percentiles, so none are given."
+        f"{_range(map(str, counts))} decode timings in fresh processes."
     )
+    gaps = {str(b.inter_token_ms.n) for b in timed if b.inter_token_ms is not None}
+    if gaps:
+        yield (
+            f"The time between tokens was taken {_range(gaps)} times; a 95th percentile needs {smallest_sample(0.95)} "
+            f"of them and a 99th {smallest_sample(0.99)}, else none is given."
+        )
     yield "Peak memory is that of the whole process with its imports, measured in a pass of its own."
     wide = [b.variant for b in timed if b.decode_tokens_per_s is not None and b.decode_tokens_per_s.spread > WIDE]
     if wide:
         yield f"Decode timings varied by more than {WIDE:.0%} for {', '.join(wide)}: take those as approximate."
-    yield from _load(timed)
+    yield from _neighbours(timed)
 
 
-def _load(timed: list[Benchmark]) -> Iterable[str]:
-    loads = [b.before.load_1m.value for b in timed if b.before is not None and b.before.load_1m.value is not None]
-    if loads:
-        yield (
-            f"Load average of the machine before the measurements: {_range(f'{load:.2f}' for load in loads)}. "
-            "It decays over a minute, so it includes the pipeline's own work."
-        )
+def _neighbours(timed: list[Benchmark]) -> Iterable[str]:
+    taken = [b.disturbance.others_cores for b in timed if b.disturbance is not None]
+    discarded = sum(b.discarded for b in timed)
+    if taken:
+        again = f"; {discarded} timings were discarded for that and made again" if discarded else ""
+        cores = _range(f"{part:.2f}" for part in taken)
+        yield f"While something was timed, other processes took {cores} of a core{again}."
+    for one in timed:
+        if one.busy:
+            yield f"{one.variant}: {one.busy}, so its speeds decide nothing."
 
 
 def _gaps(found: Findings) -> Iterable[str]:

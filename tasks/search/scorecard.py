@@ -24,7 +24,9 @@ QUALITY: dict[str, tuple[str, bool]] = {
     "p99_kl": ("predictions", False),
 }
 SPEED = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
+CONSISTENCY = ("inter_token_p95_ms", "inter_token_cv", "tail_ratio")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
+DEVICE = (*SPEED, *CONSISTENCY, *MEMORY)  # what only the target can tell
 
 # ratio -> (metric, whether the variant is above the line). Speedups above 1 and memory shares below 1 are better.
 RATIOS: dict[str, tuple[str, bool]] = {
@@ -32,6 +34,7 @@ RATIOS: dict[str, tuple[str, bool]] = {
     "prefill_speedup": ("prefill_tokens_per_s", True),
     "ttft_speedup": ("time_to_first_token_ms", False),
     "memory_share": ("peak_rss_mb", True),
+    "artifact_share": ("artifact_mb", True),
 }
 
 
@@ -120,7 +123,7 @@ def _absolute(results: Results, status: Status, reason: str) -> Metrics:
     artifact = results.artifact
     if status == "skipped" or artifact is None or artifact.status != "ok":
         gap = _not_measured(reason) if status == "skipped" else _missing(reason)
-        metrics = dict.fromkeys(("artifact_mb", *QUALITY, *SPEED, *MEMORY), gap)
+        metrics = dict.fromkeys(("artifact_mb", *QUALITY, *DEVICE), gap)
         if artifact is not None and artifact.size_mb is not None:
             metrics["artifact_mb"] = _cell("artifact_mb", artifact.size_mb)
         return metrics
@@ -162,17 +165,34 @@ def _device(results: Results) -> Metrics:
     """Speed and memory, as far as they are figures of the target."""
     speed, benchmark = _speed_support(results), results.benchmark
     if not speed.ok:
-        return dict.fromkeys((*SPEED, *MEMORY), _not_measured(speed.reason))
+        return dict.fromkeys(DEVICE, _not_measured(speed.reason))
     if benchmark is None or benchmark.status != "ok":
         reason = f"not benchmarked: {benchmark.reason if benchmark else 'no record; run `dvc repro`'}"
-        return dict.fromkeys((*SPEED, *MEMORY), _missing(reason))
+        return dict.fromkeys(DEVICE, _missing(reason))
     peak, idle = benchmark.peak_rss_mb, benchmark.idle_rss_mb
     above_idle = None if peak is None or idle is None else peak - idle
     return {
         **{name: _timing(name, getattr(benchmark, name), benchmark.busy) for name in SPEED},
+        **_consistency(benchmark),
         "peak_rss_mb": _cell("peak_rss_mb", peak),
         "model_rss_mb": _cell("model_rss_mb", above_idle),
     }
+
+
+def _consistency(benchmark: Benchmark) -> Metrics:
+    """How alike the times between tokens are; a tail is told only by a sample that carries one."""
+    gaps, tail = benchmark.inter_token_ms, benchmark.inter_token_p95_ms
+    if gaps is None:
+        return dict.fromkeys(CONSISTENCY, _missing("the times between tokens are absent from the record"))
+    cells = {"inter_token_cv": _cell("inter_token_cv", benchmark.inter_token_cv, n=gaps.n)}
+    if tail is None:
+        few = _not_measured(
+            f"n too small: {gaps.n} times between tokens, {smallest_sample(0.95)} carry a 95th percentile"
+        )
+        return cells | {"inter_token_p95_ms": few, "tail_ratio": few}
+    both = {"inter_token_p95_ms": tail, "tail_ratio": tail / gaps.p50 if gaps.p50 else None}
+    cells |= {name: _cell(name, number, n=gaps.n) for name, number in both.items()}
+    return {name: cell.model_copy(update={"undecided": benchmark.busy}) for name, cell in cells.items()}
 
 
 def _timing(name: str, quantity: Quantity | None, busy: str) -> Metric:

@@ -1,0 +1,79 @@
+"""How close each variant comes to the machine's limits, what holds it back, and what would help (S15). Pure.
+
+Writing one token reads every weight once, so memory bandwidth bounds decode; reading a prompt multiplies every weight
+of the body once per token, so arithmetic bounds prefill (2 operations per weight: Kaplan et al. 2020, section 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasks.models.sanity import BITS
+from tasks.records import Artifact, Benchmark, Bound, Ceiling, Closeness, ModelProfile, Quantity
+
+MEMORY_BOUND, COMPUTE_BOUND, INCONSISTENT = 0.90, 0.80, 0.20
+
+
+def closeness(artifact: Artifact, benchmark: Benchmark, model: ModelProfile, ceiling: Ceiling) -> Closeness | None:
+    """Shares of the ceilings that one measured variant reaches; None when it has no speeds."""
+    decode, prefill = benchmark.decode_tokens_per_s, benchmark.prefill_tokens_per_s
+    if decode is None or prefill is None or artifact.check is None:
+        return None
+    read_gb_s = bytes_per_token(model, artifact.check.tensor_share) * decode.p50 / 1e9
+    gflop_s = operations_per_token(model) * prefill.p50 / 1e9
+    kind = arithmetic(artifact.recipe.precision, benchmark.runtime.get("execution", ""))
+    peak = ceiling.gflop_s.get(kind)
+    read_share = read_gb_s / ceiling.memory_gb_s.p50
+    flop_share = gflop_s / peak.p50 if peak else None
+    return Closeness(
+        variant=artifact.variant,
+        decode_gb_s=round(read_gb_s, 3),
+        decode_share=round(read_share, 4),
+        decode_bound=bound(decode, read_share, MEMORY_BOUND, "memory-bound"),
+        prefill_gflop_s=round(gflop_s, 1),
+        prefill_share=None if flop_share is None else round(flop_share, 4),
+        prefill_bound=bound(prefill, flop_share, COMPUTE_BOUND, "compute-bound"),
+        arithmetic=kind,
+    )
+
+
+def mean_bits(share: Mapping[str, float]) -> float:
+    """Bits per stored weight over all types, scales and zero points among them.
+
+    >>> mean_bits({"u4": 0.5, "u8": 0.5})
+    6.0
+    """
+    return sum(part * BITS.get(kind, 32) for kind, part in share.items()) / (sum(share.values()) or 1.0)
+
+
+def bytes_per_token(model: ModelProfile, share: Mapping[str, float]) -> float:
+    """Bytes of weights read to write one token: all but an embedding that is not the head as well."""
+    table = model.vocabulary * model.hidden_size
+    weights = model.parameters if model.tied_embeddings else model.parameters - table
+    return weights * mean_bits(share) / 8
+
+
+def operations_per_token(model: ModelProfile) -> float:
+    """Multiplications and additions a prompt token needs; the head is needed for the last token alone."""
+    tables = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden_size
+    return 2.0 * (model.parameters - tables)
+
+
+def arithmetic(precision: str, execution: str) -> str:
+    """The type whose matrix throughput bounds a variant: integers where weights are quantized, else as executed.
+
+    >>> arithmetic("int4", "bf16"), arithmetic("fp32", "bf16"), arithmetic("fp32", "float32")
+    ('int8', 'bf16', 'fp32')
+    """
+    if precision in ("int8", "int4"):
+        return "int8"
+    return "bf16" if execution.startswith(("bf16", "bfloat16")) else "fp32"
+
+
+def bound(speed: Quantity, share: float | None, limit: float, name: Bound) -> Bound:
+    """What holds a phase back: its physical limit when it comes near that, else overhead."""
+    if share is None:
+        return "unknown"
+    if speed.spread > INCONSISTENT:
+        return "inconsistent"
+    return name if share >= limit else "overhead-bound"

@@ -1,0 +1,101 @@
+"""How close a variant comes to the machine's limits: the arithmetic behind it, and the stage that measures them."""
+
+from __future__ import annotations
+
+import doctest
+import json
+
+import pytest
+
+from tasks import ceiling as stage
+from tasks import paths
+from tasks.measure import ceiling as measured
+from tasks.records import Ceiling
+from tasks.reporting import limits
+from tasks.search import bottleneck
+from tasks.search.bottleneck import bytes_per_token, closeness, operations_per_token
+from tests import factories as make
+
+INT4 = {"u4": 0.6, "u8": 0.37, "f32": 0.03}
+WEIGHTS, TABLE = 134_500_000, 49152 * 576
+
+
+def near(decode: float = 75.0, prefill: float = 1700.0, **changes):
+    spread = changes.pop("spread", 0.1)
+    quantity = make.quantity(decode).model_copy(
+        update={"low": decode * (1 - spread / 2), "high": decode * (1 + spread / 2)}
+    )
+    benchmark = make.benchmark(
+        decode_tokens_per_s=quantity,
+        prefill_tokens_per_s=make.quantity(prefill).model_copy(update={"low": prefill, "high": prefill}),
+    )
+    return closeness(make.artifact(), benchmark, make.profile(), make.ceiling(**changes))
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(bottleneck).failed == 0
+
+
+def test_a_token_reads_every_weight_of_a_tied_model_and_not_the_embedding_of_another() -> None:
+    assert bytes_per_token(make.profile(), {"f32": 1.0}) == WEIGHTS * 4
+    assert bytes_per_token(make.profile(tied_embeddings=False), {"f32": 1.0}) == (WEIGHTS - TABLE) * 4
+    assert bytes_per_token(make.profile(), INT4) == pytest.approx(WEIGHTS * (0.6 * 4 + 0.37 * 8 + 0.03 * 32) / 8)
+
+
+def test_a_prompt_token_multiplies_the_body_alone() -> None:
+    assert operations_per_token(make.profile()) == 2 * (WEIGHTS - TABLE)
+    assert operations_per_token(make.profile(tied_embeddings=False)) == 2 * (WEIGHTS - 2 * TABLE)
+
+
+def test_shares_of_the_ceilings() -> None:
+    found = near()
+    assert found.decode_gb_s == pytest.approx(WEIGHTS * (0.9 * 8 + 0.1 * 32) / 8 * 75 / 1e9, rel=1e-3)
+    assert found.decode_share == pytest.approx(found.decode_gb_s / 34, rel=1e-3)
+    assert found.prefill_share == pytest.approx(2 * (WEIGHTS - TABLE) * 1700 / 1e9 / 800, rel=1e-3)
+    assert (found.arithmetic, found.decode_bound, found.prefill_bound) == ("int8", "overhead-bound", "overhead-bound")
+
+
+@pytest.mark.parametrize(
+    ("changes", "decode", "prefill"),
+    [
+        ({"decode": 190.0}, "memory-bound", "overhead-bound"),
+        ({"prefill": 3100.0}, "overhead-bound", "compute-bound"),
+        ({"spread": 0.3}, "inconsistent", "overhead-bound"),
+        ({"decode": 190.0, "spread": 0.3}, "inconsistent", "overhead-bound"),
+        ({"gflop_s": {}}, "overhead-bound", "unknown"),
+    ],
+)
+def test_what_holds_a_phase_back(changes: dict, decode: str, prefill: str) -> None:
+    found = near(**changes)
+    assert (found.decode_bound, found.prefill_bound) == (decode, prefill)
+    assert limits.ADVICE[found.decode_bound] and limits.ADVICE[found.prefill_bound]
+
+
+def test_a_variant_without_speeds_has_no_place() -> None:
+    elsewhere = make.benchmark(decode_tokens_per_s=None, prefill_tokens_per_s=None)
+    assert closeness(make.artifact(), elsewhere, make.profile(), make.ceiling()) is None
+    assert closeness(make.artifact(check=None), make.benchmark(), make.profile(), make.ceiling()) is None
+
+
+def test_the_closest_to_the_limit_comes_first_and_what_is_unknown_is_said() -> None:
+    lines = limits.lines((near(), near(decode=150.0).model_copy(update={"variant": "faster"}), near(gflop_s={})))
+    assert lines[0].variant == "faster"
+    assert lines[-1].prefill.share == "unknown"
+    text = limits.sentence(make.ceiling(reasons={"int8": "no kernel"}, busy="a neighbour"))
+    assert "34.0 GB/s" in text and "int8 was not measured: no kernel." in text and "busy: a neighbour" in text
+
+
+def test_the_stage_measures_this_machine(tmp_path, monkeypatch, capsys) -> None:
+    """The stage itself: a whole record with positive figures, and a reason for what could not be measured."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(
+        make.params(benchmark={"max_others_cores": 64.0}).model_dump_json(include={"variants", "benchmark"})
+    )
+    monkeypatch.setenv("PYTHONPATH", str(make.__file__).rsplit("/", 2)[0])
+    assert stage.main([]) == 0
+    found = Ceiling.read(paths.CEILING)
+    assert "GB/s" in capsys.readouterr().out
+    assert found.memory_gb_s.n == measured.REPEATS and found.memory_gb_s.p50 > 1
+    assert set(found.gflop_s) | set(found.reasons) == {"fp32", "bf16", "int8"}
+    assert found.gflop_s["fp32"].p50 > 1
+    assert json.loads(paths.CEILING.read_text())["command"] == found.command
