@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tasks.config import Limits
+from tasks.convert import ONE_BLAS_THREAD
 from tasks.errors import ChildError, UnsupportedError
 from tasks.measure.child import Child, resident_mb, run_child
 from tests.conftest import ROOT
@@ -21,6 +22,10 @@ from tests.conftest import ROOT
 def echo(request):
     print("a library that prints to standard output")
     return {"got": request["value"]}
+
+
+def surroundings(request):
+    return {name: os.environ.get(name) for name in request["value"]}
 
 
 def hang(request):
@@ -53,6 +58,17 @@ def leave(request):
 def run(tmp_path, work, value=1, **limits):
     bounds = Limits(**{"timeout_s": 60.0, "memory_mb": 2000.0} | limits)
     return run_child(Child(f"tests.test_child:{work}", {"value": value}, bounds, tmp_path / "log" / "child.log", work))
+
+
+def test_threads_and_own_variables_reach_the_child(tmp_path):
+    names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"]
+    work = Child(
+        "tests.test_child:surroundings", {"value": names}, Limits(timeout_s=60.0, memory_mb=2000.0),
+        tmp_path / "child.log", "surroundings", threads=2, environment=ONE_BLAS_THREAD,
+    )  # fmt: skip
+    assert run_child(work) == {
+        "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"
+    }  # fmt: skip
 
 
 def test_the_answer_comes_back_and_prints_go_to_the_log(tmp_path):
