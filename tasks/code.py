@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
+from tasks.backends.base import MODULES
 from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import ConfigError
 from tasks.records import write_text
@@ -22,7 +23,6 @@ STAGES = (
     "detect", "fetch", "data", "reference", "assess", "convert", "evaluate", "ceiling", "benchmark",
     "recommend", "gate", "package", "report", "track",
 )  # fmt: skip
-BACKENDS = ("torch", "openvino", "onnx", "gguf", "mlx")
 # Modules that are started or opened by their name, where no import statement shows it.
 BY_NAME = {
     "tasks.measure.child": ("tasks.measure.worker",),
@@ -36,7 +36,7 @@ def listings(root: Path) -> dict[Path, str]:
 
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     wanted = {Path(f"{stage}.txt"): f"{PACKAGE}.{stage}" for stage in STAGES}
-    wanted |= {Path("backends") / f"{name}.txt": f"{PACKAGE}.backends.{name}" for name in BACKENDS}
+    wanted |= {Path("backends") / f"{name}.txt": module for name, module in MODULES.items()}
     return {place: _listing(root, files(graph, module, root)) for place, module in wanted.items()}
 
 
