@@ -128,6 +128,12 @@ def test_an_upper_limit_is_decided_by_the_other_end(low: float, high: float, out
     assert found.expectations[1].outcome == outcome
 
 
+def test_a_reason_that_says_so_already_is_not_said_twice() -> None:
+    told = Metric(state="not-measured", reason="not measured on this device: this is no phone")
+    line = next(e for e in judged(candidate(decode_speedup=told)).verdicts[0].expectations if e.outcome != "pass")
+    assert line.reason == "not measured on this device: this is no phone"
+
+
 def test_a_metric_that_is_no_column_at_all_fails() -> None:
     cells = make.good_metrics()
     del cells["memory_share"]

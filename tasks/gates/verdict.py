@@ -11,6 +11,7 @@ from tasks.gates.suites import KEPT, POSSIBLE, Answer, Threshold
 from tasks.measure.statistics import Interval, units_that_would_decide
 from tasks.records import Expectation, GateReport, Metric, Outcome, Recommendation, ScoreRow, Verdict
 
+NOT_HERE = "not measured on this device"
 Answers = Mapping[str, Mapping[str, Answer]]
 
 
@@ -86,7 +87,7 @@ def expectation(row: ScoreRow, reference: str, threshold: Threshold, answer: Ans
 
 def _decide(threshold: Threshold, metric: Metric, observed: float | None, answer: Answer | None) -> tuple[Outcome, str]:
     if metric.state == "not-measured":
-        return "inconclusive", f"not measured on this device: {metric.reason}"
+        return "inconclusive", f"{NOT_HERE}: {metric.reason.removeprefix(f'{NOT_HERE}: ')}"
     if observed is None:
         return "fail", f"missing: {metric.reason or 'no finite value'}"
     if answer is None:
