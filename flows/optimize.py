@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.futures import as_completed
 from prefect.states import Failed
 
 from flows import steps, summary
@@ -21,19 +22,18 @@ from flows.steps import Result
 from tasks import config
 from tasks.errors import ConfigError, ResourceError
 
+DASK_WORKERS = 2  # of a cluster of our own
 MEMORY_EACH = 6 * 2**30  # bytes a conversion of a small model may need at its peak
 
 
 @flow(name="optimize", validate_parameters=False)
-def optimize(plan: Plan, root: str) -> list[Result] | State[list[Result]]:
-    """Run what is stale, promote what passed; returns how every stage ended, in order."""
+def optimize(plan: Plan, root: str, slots: int = 2) -> list[Result] | State[list[Result]]:
+    """Run what is stale, `slots` variants at a time, promote what passed; returns how every stage ended, in order."""
     work = Work(plan, root)
     work.submit("fetch", "data", "reference", "assess")
     work.wait()
     with threads_shared():
-        work.submit("convert")
-        work.submit("evaluate")
-        work.wait()
+        work.variant_by_variant("convert", "evaluate", slots=slots)
     work.one_by_one("ceiling", "benchmark")
     work.submit(*work.others())
     work.wait()
@@ -59,10 +59,23 @@ class Work:
     def submit(self, *verbs: str) -> None:
         """Hand over the stale stages of these kinds; each starts when what it reads from is done."""
         for step in self._of(verbs):
-            number, count = self._place(step)
-            self._futures[step.name] = steps.run.submit(
-                step, number, count, self.root, wait_for=self._needs(step), return_state=False
-            )
+            self._hand_over(step)
+
+    def variant_by_variant(self, *verbs: str, slots: int) -> None:
+        """Run the stale stages of these kinds, `slots` at a time, and take a variant begun to its end first.
+
+        A stage is handed over only when what it reads from has ended, so that no worker sits waiting for another. The
+        order is that of params.yaml, where what takes long stands early: nothing long is left for the end.
+        """
+        waiting = sorted(self._of(verbs), key=lambda step: (self._variant_number(step), verbs.index(step.verb)))
+        running: dict[Any, str] = {}
+        while waiting or running:
+            pending = {step.name for step in waiting} | set(running.values())
+            while len(running) < slots and (ready := next((s for s in waiting if pending.isdisjoint(s.needs)), None)):
+                waiting.remove(ready)
+                running[self._hand_over(ready)] = ready.name
+            ended = next(as_completed(list(running)))
+            self._states[running.pop(ended)] = ended.state
 
     def one_by_one(self, *verbs: str) -> None:
         """Run the stale stages of these kinds here, each alone: they measure the machine that was detected."""
@@ -89,6 +102,15 @@ class Work:
             steps.result(stale[name], self._states[name]) if name in self._states else Result(name, "unchanged")
             for name in self.plan.stages
         ]
+
+    def _hand_over(self, step: Step) -> Any:
+        number, count = self._place(step)
+        future = steps.run.submit(step, number, count, self.root, wait_for=self._needs(step), return_state=False)
+        self._futures[step.name] = future
+        return future
+
+    def _variant_number(self, step: Step) -> int:
+        return list(dict.fromkeys(name.partition("@")[2] for name in self.plan.stages)).index(step.variant)
 
     def _of(self, verbs: Any) -> list[Step]:
         return [step for verb in verbs for step in self.plan.steps if step.verb == verb]
@@ -117,6 +139,13 @@ def workers() -> int:
     return 2 if config.usable_cores() >= 2 and roomy else 1
 
 
+def slots(kind: str) -> int:
+    """How many variants are under way at once: as many as there are workers; a cluster of others decides by itself."""
+    if kind == "local":
+        return workers()
+    return len(config.load().variants) if os.environ.get("DASK_ADDRESS") else DASK_WORKERS
+
+
 @contextmanager
 def threads_shared() -> Iterator[None]:
     """Give each of the stages that run at once its share of the cores."""
@@ -142,7 +171,12 @@ def runner(kind: str) -> Any:
         return DaskTaskRunner(address=address)
     # memory_limit 0: a stage bounds its own children; Dask would kill a worker over its idea of a share.
     return DaskTaskRunner(
-        cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+        cluster_kwargs={
+            "n_workers": DASK_WORKERS,
+            "threads_per_worker": 1,
+            "memory_limit": 0,
+            "dashboard_address": "127.0.0.1:0",
+        }
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows import lock_file
 from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EdgewrightError, ResourceError
 
 ALWAYS = "runs every time"
@@ -24,8 +24,6 @@ ORDER = (
     "code", "detect", "fetch", "data", "reference", "assess", "convert", "evaluate", "ceiling", "benchmark",
     "recommend", "gate", "package", "report", "track",
 )  # fmt: skip
-LOCK_FILE = "dvc.lock"
-LAST_GOOD = Path("artifacts") / ".dvc.lock.last"
 
 stopping = threading.Event()  # Ctrl-C came; what is queued in other threads must not begin
 _repos = threading.local()
@@ -172,52 +170,14 @@ def reproduce(stage: str, root: Path) -> bool:
 
 
 def mend(root: Path) -> bool:
-    """Put back the last whole dvc.lock if a killed run left half of one; True when it did.
-
-    DVC rewrites the file in place, so a kill in that moment leaves it truncated. What the copy does not know yet is
-    found again in DVC's run cache.
-    """
-    path, copy = root / LOCK_FILE, root / LAST_GOOD
+    """Put back the last whole dvc.lock if a killed run left half of one; True when it did."""
     with _repo(root).lock:  # another process may be writing it
-        if not path.exists() or _readable(path):
-            return False
-        if copy.exists():
-            _replace(copy, path)
-        else:
-            path.unlink()
-        return True
-
-
-def _readable(path: Path) -> bool:
-    import yaml
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return False
-    return isinstance(content, dict) and all(_whole(stage) for stage in (content.get("stages") or {}).values())
-
-
-def _whole(stage: Any) -> bool:
-    """Whether a stage of dvc.lock has what DVC insists on: a command, and a path for each of its files."""
-    if not isinstance(stage, dict) or "cmd" not in stage:
-        return False
-    files = [*(stage.get("deps") or []), *(stage.get("outs") or [])]
-    return all(isinstance(file, dict) and "path" in file for file in files)
+        return lock_file.mend(root)
 
 
 def _remember(root: Path) -> None:
-    """Keep a whole dvc.lock beside the artifacts, for `mend`; DVC's lock, as another process may be writing it."""
-    (root / LAST_GOOD).parent.mkdir(exist_ok=True)
     with _repo(root).lock:
-        if (root / LOCK_FILE).exists():
-            _replace(root / LOCK_FILE, root / LAST_GOOD)
-
-
-def _replace(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+        lock_file.remember(root)
 
 
 def _repo(root: Path) -> Any:
@@ -232,31 +192,12 @@ def _repo(root: Path) -> Any:
     key = str(root.resolve())
     if key not in cache:
         logging.getLogger("dvc").setLevel(logging.ERROR)
-        _read_lock_file_quickly()
+        lock_file.speed_up()
         try:
             cache[key] = Repo(key, _wait_for_lock=True)
         except DvcException as error:
             raise ResourceError(f"{root} is no DVC checkout ({_words(error)}); run from the project's root") from error
     return cache[key]
-
-
-def _read_lock_file_quickly() -> None:
-    """Let DVC read dvc.lock with the C parser when it updates it.
-
-    DVC (seen in 3.67) parses it in pure Python to keep comments, of which a lock file has none: with fifty stages that
-    is two thirds of the second that each stage then costs. The file written is the same, byte for byte (tested).
-    """
-    from dvc.utils.serialize import _yaml
-
-    slow = getattr(_yaml, "parse_yaml_for_update", None)
-    if slow is None or getattr(slow, "quick", False):
-        return
-
-    def parse(text: str, path: Any) -> Any:
-        return _yaml.parse_yaml(text, path) if Path(path).name == LOCK_FILE else slow(text, path)
-
-    parse.quick = True  # type: ignore[attr-defined]
-    _yaml.parse_yaml_for_update = parse
 
 
 def _prepare(root: Path) -> None:

@@ -83,13 +83,13 @@ def _flow(plan: Plan, root: Path, task_runner: str) -> int:
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from flows import steps
-        from flows.optimize import optimize, runner
+        from flows.optimize import optimize, runner, slots
 
-        chosen = runner(task_runner)
+        chosen, at_once = runner(task_runner), slots(task_runner)
         try:
             with temporary_settings({PREFECT_API_URL: temporary.wait()} if temporary else {}):
                 steps.limit_measurements(temporary is not None)
-                state = optimize.with_options(task_runner=chosen)(plan, str(root), return_state=True)
+                state = optimize.with_options(task_runner=chosen)(plan, str(root), at_once, return_state=True)
                 results: Any = state.result(raise_on_failure=isinstance(state.data, BaseException))
         except (HTTPError, PrefectException) as error:
             raise ResourceError(

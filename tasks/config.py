@@ -88,7 +88,8 @@ class Convert(Block):
 
 class Evaluate(Block):
     limits: Limits = Limits()
-    slow_rows: Count = 2  # rows for a runtime that is slow on this device (MLX without Metal)
+    slow_rows: Annotated[int, Field(ge=2)] = 4  # rows for a runtime that is slow on this device (MLX without Metal)
+    slow_tokens: Annotated[int, Field(ge=2)] = 64  # and of each its first tokens
 
 
 class Benchmark(Block):

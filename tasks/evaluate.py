@@ -44,8 +44,9 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
 
     if entry.recipe.role == "reference":  # scored by the stage `reference`: the same weights in the same session
         shutil.copy2(paths.REFERENCE_TOKENS, partial / paths.REFERENCE_TOKENS.name)
-        return _summary(entry, params, Tokens.load(paths.REFERENCE_TOKENS), "scored by the stage reference", {})
-    rows = params.evaluate.slow_rows if entry.slow_here else 0
+        return _summary(entry, params, Tokens.load(paths.REFERENCE_TOKENS), 0, "scored by the stage reference", {})
+    slow = params.evaluate if entry.slow_here else None
+    rows, length = (slow.slow_rows, slow.slow_tokens) if slow else (0, 0)
     threads = config.shared_threads()
     request = {
         "backend": entry.recipe.backend,
@@ -53,6 +54,7 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
         "data": str(paths.DATA),
         "reference": str(paths.REFERENCE),
         "rows": rows,
+        "tokens": length,
         "out": str(partial / paths.REFERENCE_TOKENS.name),
         "threads": threads,
     }
@@ -64,13 +66,16 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
     except ChildError as error:
         return Evaluation(status="failed", reason=f"{error.kind}: {error}", **common)
     tokens = Tokens.load(partial / paths.REFERENCE_TOKENS.name)
-    reason = f"scored on the first {rows} rows: slow without its accelerator" if rows else "scored on all rows"
-    return _summary(entry, params, tokens, reason, answer["runtime"])
+    reason = "scored on all rows"
+    if slow:
+        reason = f"scored on the first {length} tokens of the first {rows} rows: slow without its accelerator"
+    return _summary(entry, params, tokens, max(length - 1, 0), reason, answer["runtime"])
 
 
 def _summary(
-    entry: PlanEntry, params: config.Params, tokens: Tokens, reason: str, runtime: dict[str, str]
+    entry: PlanEntry, params: config.Params, tokens: Tokens, predictions: int, reason: str, runtime: dict[str, str]
 ) -> Evaluation:
+    """Compare with the reference on the same tokens; of each row the first `predictions` (0: all)."""
     from tasks.measure.quality import Tokens, summarise
 
     rows = int(tokens.row.max()) + 1
@@ -81,9 +86,9 @@ def _summary(
         reason=reason,
         command=command("evaluate", entry.variant),
         reference=params.reference,
-        subset=rows <= int(reference.row.max()),
+        subset=len(tokens.nll) < len(reference.nll),
         runtime=runtime,
-        **dataclasses.asdict(summarise(tokens, reference.first_rows(rows))),
+        **dataclasses.asdict(summarise(tokens, reference.beginning(rows, predictions))),
     )
 
 
@@ -101,9 +106,9 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
     session = backend(request["backend"]).load(Path(request["artifact"]), request["threads"], "score")
     parts, start = [], 0
     for row in rows:
-        ids = np.array(row.ids)
-        parts.append(score_row(session.score(row.ids), ids, reference[start : start + len(ids) - 1]))
-        start += len(ids) - 1
+        ids = row.ids[: request["tokens"] or None]
+        parts.append(score_row(session.score(ids), np.array(ids), reference[start : start + len(ids) - 1]))
+        start += len(row.ids) - 1
     join(parts).save(Path(request["out"]))
     return {"rows": len(rows), "runtime": session.runtime()}
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tasks import config, paths
+from tasks import config, gguf_file, paths
 from tasks.disk import fresh_folder, replace_folder, require_disk, size_bytes
 from tasks.errors import ModelError
 from tasks.models import source as sources
@@ -79,9 +79,7 @@ def _from_hub(params: config.Fetch, out: Path) -> tuple[str, str]:
 
 
 def _weight_type(gguf: Path) -> str:
-    from tasks.backends.gguf import tensor_bytes_of
-
-    counted = tensor_bytes_of(gguf)
+    counted = gguf_file.tensor_bytes(gguf)
     return max(counted, key=lambda kind: counted[kind])
 
 

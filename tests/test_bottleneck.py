@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import doctest
 import json
+from typing import Any
 
 import pytest
 
 from tasks import ceiling as stage
 from tasks import paths
 from tasks.measure import ceiling as measured
-from tasks.records import Ceiling
+from tasks.records import Ceiling, Quantity
 from tasks.reporting import limits
 from tasks.search import bottleneck
 from tasks.search.bottleneck import bytes_per_token, closeness, operations_per_token
@@ -99,3 +100,22 @@ def test_the_stage_measures_this_machine(tmp_path, monkeypatch, capsys) -> None:
     assert set(found.gflop_s) | set(found.reasons) == {"fp32", "bf16", "int8"}
     assert found.gflop_s["fp32"].p50 > 1
     assert json.loads(paths.CEILING.read_text())["command"] == found.command
+
+
+def test_a_type_without_a_fast_kernel_is_bounded_by_what_it_can_be_widened_to() -> None:
+    speeds = {"fp32": Quantity(p50=100.0, low=99.0, high=101.0, n=5), "int8": Quantity(p50=3.0, low=2.9, high=3.1, n=5)}
+    slow, none = near(gflop_s=speeds), near(gflop_s={"fp32": speeds["fp32"]})
+    assert slow.arithmetic == "int8" and slow.prefill_share == pytest.approx(slow.prefill_gflop_s / 100, abs=1e-3)
+    assert none.prefill_share is None
+
+
+def test_a_kernel_that_is_missing_leaves_the_other_and_none_leaves_the_reason() -> None:
+    import torch
+
+    from tasks.measure.ceiling import _fp32, _throughput
+
+    def missing(torch: Any, side: int) -> Any:
+        raise AttributeError("no such kernel")
+
+    assert min(_throughput(torch, (missing, _fp32))) > 0
+    assert _throughput(torch, (missing,)) == "no such kernel"

@@ -122,14 +122,16 @@ def test_a_slow_runtime_is_scored_on_fewer_rows_and_says_so(prepared):
     from tasks.evaluate import evaluate
 
     _, params = prepared
-    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"slow_rows": 2})})
+    params = params.model_copy(
+        update={"evaluate": params.evaluate.model_copy(update={"slow_rows": 2, "slow_tokens": 5})}
+    )
     mlx = entry(
         "mlx", recipe=factories.recipe(backend="mlx", precision="fp16"), speed_on_device=factories.no("no Metal")
     )
     artifact = convert(mlx, params, paths.artifact("mlx"))
     found = evaluate(mlx, artifact, params, paths.EVALUATE / "mlx")
     assert found.status == "ok", found.reason
-    assert (found.rows, found.subset) == (2, True)
+    assert (found.rows, found.predictions, found.subset) == (2, 8, True)
     assert found.perplexity_ratio == pytest.approx(1.0, abs=0.02)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks import gguf_file
 from tasks.backends.base import Logits, OnToken, Work, installed, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
@@ -70,19 +71,9 @@ def _quantize(source: Path, out: Path, method: str, threads: int) -> None:
         raise UnsupportedError(f"llama.cpp's quantizer returned {failed} for {method}; its log says why")
 
 
-def tensor_bytes_of(file: Path) -> dict[str, int]:
-    """Bytes per tensor type in a GGUF file: llama.cpp falls back to other types without an error."""
-    from gguf import GGUFReader
-
-    counted: dict[str, int] = {}
-    for tensor in GGUFReader(file).tensors:
-        counted[tensor.tensor_type.name] = counted.get(tensor.tensor_type.name, 0) + int(tensor.n_bytes)
-    return counted
-
-
 def tensor_bytes(artifact: Path) -> dict[str, int]:
     """Bytes of weights per type in the artifact."""
-    return tensor_bytes_of(artifact / FILE)
+    return gguf_file.tensor_bytes(artifact / FILE)
 
 
 def import_runtime() -> None:

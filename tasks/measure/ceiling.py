@@ -7,14 +7,19 @@ libraries that do nothing else (the idea of the roofline: Williams, Waterman and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tasks.measure import guard
 
 READ_BYTES = 512 * 2**20  # past any cache
 SIDE = 1536  # matrices of a size that fills the cores and still fits the cache in part
+SMALL_SIDE = 256  # for a type that this machine multiplies so slowly that a large product would take seconds
+SLOW_S = 0.002  # a small product past this is one of those: PyTorch has no kernel for it here but a plain loop
 REPEATS = 7
+
+Maker = Callable[[Any, int], Callable[[], object]]  # (torch, side) -> one product of two square matrices
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -27,11 +32,12 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     read = [READ_BYTES / 1e9 / seconds for seconds in _times(memory.sum)]
     del memory
     products, reasons = {}, {}
-    for kind, multiply in _products(torch).items():
-        try:
-            products[kind] = [2 * SIDE**3 / 1e9 / seconds for seconds in _times(multiply)]
-        except RuntimeError as error:  # NotImplementedError is one
-            reasons[kind] = str(error).splitlines()[0]
+    for kind, makers in PRODUCTS.items():
+        found = _throughput(torch, makers)
+        if isinstance(found, str):
+            reasons[kind] = found
+        else:
+            products[kind] = found
     disturbance = guard.between(before, guard.read()).model_dump()
     return {"memory_gb_s": read, "gflop_s": products, "reasons": reasons, "disturbance": disturbance}
 
@@ -47,13 +53,52 @@ def _times(work: Callable[[], object]) -> list[float]:
     return taken
 
 
-def _products(torch: Any) -> dict[str, Callable[[], object]]:
-    """A product of two square matrices per type; int8 sums up in int32."""
-    left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
-    half = left.bfloat16(), right.bfloat16()
-    whole = (left * 100).to(torch.int8), (right * 100).to(torch.int8)
-    return {
-        "fp32": lambda: left @ right,
-        "bf16": lambda: half[0] @ half[1],
-        "int8": lambda: torch._int_mm(*whole),
-    }
+def _throughput(torch: Any, makers: Sequence[Maker]) -> list[float] | str:
+    """GFLOP/s of a product of two square matrices by the fastest kernel, large ones unless that takes seconds.
+
+    When there is no kernel, the reason.
+    """
+    small, reason = {}, ""
+    for maker in makers:
+        try:
+            small[maker] = min(_times(maker(torch, SMALL_SIDE)))
+        except (RuntimeError, AttributeError) as error:  # NotImplementedError is a RuntimeError
+            reason = str(error).splitlines()[0]
+    if not small:
+        return reason
+    fastest = min(small, key=small.__getitem__)
+    side = SMALL_SIDE if small[fastest] > SLOW_S else SIDE
+    return [2 * side**3 / 1e9 / seconds for seconds in _times(fastest(torch, side))]
+
+
+def _fp32(torch: Any, side: int) -> Callable[[], object]:
+    left, right = torch.rand(side, side), torch.rand(side, side)
+    return lambda: left @ right
+
+
+def _bf16(torch: Any, side: int) -> Callable[[], object]:
+    left, right = torch.rand(side, side).bfloat16(), torch.rand(side, side).bfloat16()
+    return lambda: left @ right
+
+
+def _int8_exact(torch: Any, side: int) -> Callable[[], object]:
+    """Sums in int32; fast with VNNI or its like, a plain loop without."""
+    left, right = ((100 * torch.rand(side, side)).to(torch.int8) for _ in range(2))
+    return lambda: torch._int_mm(left, right)
+
+
+def _int8_layer(torch: Any, side: int) -> Callable[[], object]:
+    """A quantized layer as FBGEMM or QNNPACK runs it: fast without VNNI too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch 2.13 means to drop these tensors; the kernels are what counts here
+        values = torch.quantize_per_tensor(torch.rand(side, side), 0.01, 0, torch.quint8)
+        weights = torch.quantize_per_tensor(torch.rand(side, side) - 0.5, 0.01, 0, torch.qint8)
+        packed = torch.ops.quantized.linear_prepack(weights, None)
+    return lambda: torch.ops.quantized.linear(values, packed, 1.0, 0)
+
+
+PRODUCTS: Mapping[str, tuple[Maker, ...]] = {
+    "fp32": (_fp32,),
+    "bf16": (_bf16,),
+    "int8": (_int8_exact, _int8_layer),
+}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tasks import gguf_file
 from tasks.errors import ModelError
 from tasks.models.source import check_gguf
 
@@ -21,6 +22,12 @@ TOKENIZER_PROBES = (
 def expand_gguf(gguf: Path, out: Path) -> None:
     """Write the GGUF's weights as an fp32 Hugging Face checkpoint with tokenizer into `out`; raises ModelError."""
     check_gguf(gguf)
+    with gguf_file.shared():
+        _weights_from_gguf(gguf, out)
+        tokenizer_from_gguf(gguf, out)
+
+
+def _weights_from_gguf(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -35,7 +42,6 @@ def expand_gguf(gguf: Path, out: Path) -> None:
     fresh.load_state_dict(loaded.state_dict())
     fresh.tie_weights()
     fresh.save_pretrained(out)
-    tokenizer_from_gguf(gguf, out)
 
 
 def tokenizer_from_gguf(gguf: Path, out: Path) -> None:
@@ -44,11 +50,10 @@ def tokenizer_from_gguf(gguf: Path, out: Path) -> None:
     Special tokens and whether a beginning token is added come from the GGUF's metadata: what transformers infers
     for them can be wrong.
     """
-    from gguf import GGUFReader
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    fields = GGUFReader(gguf).fields
+    fields = gguf_file.read(gguf).fields
 
     def metadata(key: str, default: Any = None) -> Any:
         return fields[key].contents() if key in fields else default

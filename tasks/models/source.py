@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from tasks import gguf_file
 from tasks.errors import ModelError
 from tasks.records import Record
 
@@ -99,10 +100,8 @@ def check_gguf(file: Path) -> None:
     with file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ModelError(f"{file} is not a GGUF file (wrong first bytes); check the download")
-    from gguf import GGUFReader
-
     try:
-        reader = GGUFReader(file)
+        reader = gguf_file.read(file)
         end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     except (ValueError, IndexError, KeyError, OSError, OverflowError, MemoryError) as error:
         raise ModelError(f"{file} is truncated or damaged ({error}); fetch it again") from error

@@ -22,7 +22,7 @@ def closeness(artifact: Artifact, benchmark: Benchmark, model: ModelProfile, cei
     read_gb_s = bytes_per_token(model, artifact.check.tensor_share) * decode.p50 / 1e9
     gflop_s = operations_per_token(model) * prefill.p50 / 1e9
     kind = arithmetic(artifact.recipe.precision, benchmark.runtime.get("execution", ""))
-    peak = ceiling.gflop_s.get(kind)
+    peak = _peak(ceiling, kind)
     read_share = read_gb_s / ceiling.memory_gb_s.p50
     flop_share = gflop_s / peak.p50 if peak else None
     return Closeness(
@@ -68,6 +68,12 @@ def arithmetic(precision: str, execution: str) -> str:
     if precision in ("int8", "int4"):
         return "int8"
     return "bf16" if execution.startswith(("bf16", "bfloat16")) else "fp32"
+
+
+def _peak(ceiling: Ceiling, kind: str) -> Quantity | None:
+    """Matrix throughput of a type; where the machine has no fast kernel for it a runtime can widen to fp32."""
+    known = [ceiling.gflop_s[name] for name in (kind, "fp32") if name in ceiling.gflop_s]
+    return max(known, key=lambda speed: speed.p50) if kind in ceiling.gflop_s else None
 
 
 def bound(speed: Quantity, share: float | None, limit: float, name: Bound) -> Bound:
