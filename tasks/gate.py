@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from tasks import config, paths
 from tasks.config import Params
 from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_OK, DataError
-from tasks.gates import docs, suites, verdict
+from tasks.gates import suites, verdict
 from tasks.records import GateReport, Outcome, Recommendation, write_text
 from tasks.stage import run_stage
 
@@ -18,10 +19,10 @@ SUITE_FILE = paths.GATE / "suite.json"
 SHOWN = 3  # nearest candidates that are printed
 
 
-def gate(params: Params, recommendation: Recommendation) -> GateReport:
-    """Run the suite over all variants that were made and judge its answers."""
+def gate(params: Params, recommendation: Recommendation, pages: Path | None = None) -> GateReport:
+    """Run the suite over all variants that were made and judge its answers; `pages` receives its data docs."""
     limits = suites.thresholds(params.gate)
-    answers = suites.validate(params.gate, verdict.on_trial(recommendation))
+    answers = suites.validate(params.gate, verdict.on_trial(recommendation), pages)
     return verdict.report(recommendation, limits, answers, suites.switched_off(params.gate))
 
 
@@ -67,11 +68,10 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(lines(report)))
             return EXIT_CODES[report.outcome]
         recommendation = Recommendation.read(paths.RECOMMENDATION)
-        report = gate(params, recommendation)
+        pages = fresh_folder(paths.DATA_DOCS)
+        report = gate(params, recommendation, pages)
         write_text(SUITE_FILE, suites.suite_json(params.gate))
         report.write(paths.VERDICTS)
-        pages = fresh_folder(paths.DATA_DOCS)
-        docs.build(params.gate, verdict.on_trial(recommendation), pages)
         replace_folder(pages, paths.DATA_DOCS)
         print("\n".join(lines(report)))
         return EXIT_OK

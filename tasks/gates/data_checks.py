@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import DataError
-from tasks.gates.suites import batch_definition, great_expectations
+from tasks.gates.context import batch_definition, ephemeral, great_expectations
 from tasks.records import Record
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _validate(rows: pd.DataFrame, expectations: Mapping[str, Any]) -> tuple[Data
     for name, expectation in expectations.items():
         expectation.meta = {"line": name}
     suite = gx.ExpectationSuite(name="edgewright-data", expectations=list(expectations.values()))
-    batch = batch_definition("edgewright-data").get_batch(batch_parameters={"dataframe": rows})
+    batch = batch_definition(ephemeral(), "edgewright-data").get_batch(batch_parameters={"dataframe": rows})
     answers = batch.validate(suite, result_format={"result_format": "COMPLETE"}).results
     found = {answer.expectation_config.meta["line"]: answer for answer in answers}
     return tuple(_line(name, found.get(name), rows) for name in expectations)
