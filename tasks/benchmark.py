@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,10 @@ from tasks.errors import ChildError
 from tasks.hardware.conditions import conditions
 from tasks.measure import guard
 from tasks.measure.child import Child, run_child
+from tasks.measure.guard import Timed
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
-from tasks.records import Artifact, Benchmark, Disturbance, PlanEntry
+from tasks.records import Artifact, Benchmark, PlanEntry
 from tasks.stage import command, into_folder, run_variant
 
 PHASES = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
@@ -93,29 +92,15 @@ def _attempt(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Ben
     )
 
 
-@dataclass(frozen=True)
-class Timed:
-    """What one fresh process measured, and whether others disturbed it."""
-
-    answer: dict[str, Any]
-    disturbance: Disturbance
-    objection: str  # empty when it counts
-    discarded: int = 0
-
-
 def _undisturbed(request: dict[str, Any], entry: PlanEntry, params: config.Params) -> Timed:
-    """Time in fresh processes until one is left alone by the rest of the machine; else the least disturbed one."""
-    settings, tried = params.benchmark, list[Timed]()
-    for _ in range(1 + settings.retries):
-        answer = _child("measure_time", request, entry, params)
-        disturbance = Disturbance.model_validate(answer["disturbance"])
-        objection = guard.objection(disturbance, settings.max_others_cores)
-        tried.append(Timed(answer, disturbance, objection, len(tried)))
-        if not objection:
-            return tried[-1]
-        print(f"  benchmark {entry.variant}: {objection}; timing it again", file=sys.stderr, flush=True)
-    best = min(tried, key=lambda one: one.disturbance.taken_cores)
-    return replace(best, discarded=len(tried) - 1)
+    """Time in fresh processes until one is left alone by the rest of the machine."""
+    settings = params.benchmark
+    return guard.undisturbed(
+        lambda: _child("measure_time", request, entry, params),
+        f"benchmark {entry.variant}",
+        settings.max_others_cores,
+        settings.retries,
+    )
 
 
 def _rotated(prompts: tuple[tuple[int, ...], ...], by: int) -> list[tuple[int, ...]]:

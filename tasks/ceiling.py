@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import Any
 
 from tasks import config, paths
 from tasks.measure import guard
 from tasks.measure.child import Child, run_child
 from tasks.measure.timing import quantity
-from tasks.records import Ceiling, Disturbance
+from tasks.records import Ceiling
 from tasks.stage import run_stage
 
 COMMAND = "dvc repro --single-item --force ceiling"
@@ -29,19 +27,15 @@ def ceiling(params: config.Params) -> Ceiling:
         timed=True,
     )
     with guard.device_to_itself():
-        for _ in range(1 + settings.retries):
-            answer: dict[str, Any] = run_child(work)
-            objection = guard.objection(Disturbance.model_validate(answer["disturbance"]), settings.max_others_cores)
-            if not objection:
-                break
-            print(f"  ceiling: {objection}", file=sys.stderr, flush=True)
+        timed = guard.undisturbed(lambda: run_child(work), "ceiling", settings.max_others_cores, settings.retries)
+    answer = timed.answer
     return Ceiling(
         threads=threads,
         memory_gb_s=quantity(answer["memory_gb_s"]),
         gflop_s={kind: quantity(samples) for kind, samples in answer["gflop_s"].items()},
         reasons=answer["reasons"],
-        disturbance=answer["disturbance"],
-        busy=objection,
+        disturbance=timed.disturbance,
+        busy=timed.objection,
         command=COMMAND,
     )
 

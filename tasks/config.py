@@ -15,6 +15,8 @@ from tasks.errors import ConfigError
 from tasks.records import Backend, Precision, Role
 
 PARAMS = Path("params.yaml")
+# Blocks a profile may change: the stages that read them depend on `profiles` in dvc.yaml (tested there).
+OF_PROFILES = ("data", "evaluate", "benchmark")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -239,10 +241,10 @@ def _overlay(raw: dict[str, Any], where: str) -> dict[str, Any]:
     changes = (raw.get("profiles") or {}).get(profile) or {}
     merged = dict(raw)
     for block, values in changes.items():
-        if block not in Params.model_fields or not isinstance(values, dict):
+        if block not in OF_PROFILES or not isinstance(values, dict):
             raise ConfigError(
-                f"{where}: profiles.{profile}.{block} must name a block and its keys; "
-                f"{_nearest(block, Params.model_fields)}"
+                f"{where}: profiles.{profile}.{block} must name a block that a profile may change, and its keys; "
+                f"{_nearest(block, OF_PROFILES)}"
             )
         merged[block] = {**(raw.get(block) or {}), **values}
     return merged

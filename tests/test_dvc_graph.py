@@ -10,7 +10,7 @@ import grimp
 import pytest
 import yaml
 
-from tasks import code
+from tasks import code, config
 from tasks.backends.base import MODULES
 from tests.conftest import ROOT
 
@@ -93,6 +93,12 @@ def test_parameters_named_by_a_stage_exist(stage):
         for part in name.split("."):
             assert part in value, f"{stage} names {name}"
             value = value[part]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_stage_that_reads_what_a_profile_may_change_depends_on_the_profile(stage):
+    named = {name.split(".")[0] for name in body(stage).get("params", [])}
+    assert {"profile", "profiles"} <= named or not named & set(config.OF_PROFILES)
 
 
 def test_numbers_of_another_machine_do_not_come_from_the_cache():

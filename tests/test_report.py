@@ -140,6 +140,9 @@ def test_winner_in_a_sentence(found: Findings) -> None:
 def test_nearest_and_by_how_much_each_missed(strict: Findings) -> None:
     near = dict(conclusion.nearest(strict.scores))
     assert conclusion.title(strict.scores) == "No candidate passed the gates"
+    assert re.fullmatch(
+        r"Of \d+ judged, \d+ failed( and \d+ could not be decided)?\.", conclusion.sentence(strict.scores)
+    )
     assert len(near) == conclusion.NEAREST
     assert "perplexity ratio 1.003, limit 1.0005 (0.2% over)" in near["gguf-q8_0"]
     reasons = [said for said in near["mlx-int8"] if "not measured" in said]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 from filelock import FileLock, Timeout
@@ -85,6 +86,32 @@ def objection(found: Disturbance, most_cores: float) -> str:
     if found.taken_cores <= most_cores:
         return ""
     return f"other processes took {found.taken_cores:.2g} of a core, the limit is {most_cores:g}"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What one process measured, and whether others disturbed it."""
+
+    answer: dict[str, Any]
+    disturbance: Disturbance
+    objection: str  # empty when it counts
+    discarded: int = 0  # tries thrown away before it
+
+
+def undisturbed(measure: Callable[[], dict[str, Any]], label: str, most_cores: float, retries: int) -> Timed:
+    """Measure until the rest of the machine leaves it alone, at most `1 + retries` times; else the quietest try.
+
+    `measure` answers with its `disturbance` among its figures.
+    """
+    tried: list[Timed] = []
+    for _ in range(1 + retries):
+        answer = measure()
+        disturbance = Disturbance.model_validate(answer["disturbance"])
+        tried.append(Timed(answer, disturbance, objection(disturbance, most_cores), len(tried)))
+        if not tried[-1].objection:
+            return tried[-1]
+        print(f"  {label}: {tried[-1].objection}", file=sys.stderr, flush=True)
+    return replace(min(tried, key=lambda one: one.disturbance.taken_cores), discarded=len(tried) - 1)
 
 
 @contextmanager

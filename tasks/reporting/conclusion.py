@@ -24,9 +24,18 @@ def sentence(scores: Scores) -> str:
     """The winner's case in a sentence, or why there is none."""
     winner = scores.winner
     if winner is None:
-        return opened(scores, scores.gates.reason)
+        return _tally(scores) or opened(scores, scores.gates.reason)
     claims = _claims(winner, scores.reference)
     return opened(scores, "; ".join(claims) or scores.gates.reason)
+
+
+def _tally(scores: Scores) -> str:
+    """How many candidates ended how; empty when there was none to judge."""
+    verdicts = [scores.verdict(row.variant) for row in scores.rows if row.role == "candidate"]
+    outcomes = [verdict.outcome for verdict in verdicts if verdict is not None]
+    words = {"pass": "passed", "fail": "failed", "inconclusive": "could not be decided"}
+    counted = [f"{outcomes.count(o)} {said}" for o, said in words.items() if o in outcomes]
+    return f"Of {len(outcomes)} judged, {' and '.join(counted)}." if outcomes else ""
 
 
 def opened(scores: Scores, text: str) -> str:
