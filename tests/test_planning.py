@@ -312,6 +312,26 @@ def test_on_the_host_everything_runs() -> None:
     assert entries["torch-fp32"].reason == "the reference everything is compared with"
 
 
+@pytest.mark.parametrize(
+    ("architecture", "isa", "action"),
+    [
+        ("x86_64", ("avx2",), "skip"),
+        ("x86_64", ("avx2", "avx512f"), "run"),
+        ("arm64", ("asimddp",), "skip"),
+        ("arm64", ("asimddp", "bf16"), "run"),
+        ("riscv64", ("v",), "run"),
+        ("x86_64", None, "run"),
+    ],
+)
+def test_a_rival_without_kernels_is_none(architecture: str, isa: tuple[str, ...] | None, action: str) -> None:
+    reading = Reading[tuple[str, ...]](value=isa) if isa else Reading[tuple[str, ...]](reason="not read")
+    hardware = factories.hardware(architecture=architecture, isa=reading)
+    entries = planned(hardware=hardware)
+    assert entries["torch-bf16"].action == action
+    assert ("no bf16 kernels" in entries["torch-bf16"].reason) == (action == "skip")
+    assert planned(hardware=hardware, assess={"frameworks": "all"})["torch-bf16"].action == "run"
+
+
 def test_the_quick_profile_keeps_what_a_quick_variant_is_made_from() -> None:
     entries = planned(profile="quick")
     assert {name: entry.action for name, entry in entries.items()} == {

@@ -6,7 +6,7 @@ import difflib
 
 from tasks.config import Params, Variant
 from tasks.errors import ConfigError
-from tasks.planning.policy import recipe
+from tasks.planning.policy import recipe, torch_bf16
 from tasks.planning.selection import FRAMEWORKS, runs_on
 from tasks.records import FRAMEWORK_OF, Hardware, ModelProfile, PlanEntry, Selection, Support
 
@@ -43,10 +43,12 @@ def wish(variant: Variant, params: Params, hardware: Hardware, model: ModelProfi
         return Support(ok=True, reason="the reference everything is compared with")
     if params.profile == "quick" and not variant.quick:
         return Support(ok=False, reason="not part of the quick profile")
-    framework = FRAMEWORK_OF[variant.backend]
+    framework, chosen = FRAMEWORK_OF[variant.backend], params.assess.frameworks
     if framework is None:
+        usable = torch_bf16(hardware) if variant.precision == "bf16" else Support(ok=True, reason="")
+        if not usable.ok and chosen != "all":
+            return usable
         return Support(ok=True, reason="a rival in the reference's own framework")
-    chosen = params.assess.frameworks
     if isinstance(chosen, tuple) and framework not in chosen:
         return Support(ok=False, reason=f"{framework} is not in assess.frameworks ({', '.join(chosen)})")
     of_model, on_target = model.compatibility[framework], runs_on(framework, hardware)

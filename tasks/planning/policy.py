@@ -7,10 +7,11 @@ from typing import NamedTuple
 from tasks.config import Variant
 from tasks.planning.selection import platform_of
 from tasks.planning.table import table
-from tasks.records import FRAMEWORK_OF, Framework, Hardware, ModelProfile, Precision, Recipe
+from tasks.records import FRAMEWORK_OF, Framework, Hardware, ModelProfile, Precision, Recipe, Support
 
 K_BLOCK = 256  # llama.cpp's K-quants cut rows into super-blocks of this many weights
 INT8_ISA = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+TORCH_BF16 = {"x86_64": ("avx512f",), "arm64": ("bf16",)}
 BF16_ISA = ("amx_bf16", "avx512_bf16", "bf16")
 
 
@@ -105,6 +106,24 @@ def _arithmetic_note(variant: Variant, hardware: Hardware) -> list[str]:
         ]
     what = "bf16 is emulated, so slow" if variant.precision == "bf16" else "gains come from smaller memory traffic"
     return [f"the CPU has none of {', '.join(wanted)}: {what}"]
+
+
+def torch_bf16(hardware: Hardware) -> Support:
+    """Whether PyTorch has matrix kernels for bf16 on the processor.
+
+    oneDNN's need AVX-512 on x86 and the bf16 instructions on ARM; without them PyTorch falls back to a plain loop, seen
+    to multiply at 1 % of fp32's speed, which nobody would take for a rival.
+    """
+    isa = hardware.isa.value
+    if isa is None or hardware.architecture.value not in TORCH_BF16:
+        return Support(ok=True, reason="not known otherwise")
+    wanted = TORCH_BF16[hardware.architecture.value]
+    if any(name in isa for name in wanted):
+        return Support(ok=True, reason="PyTorch has bf16 kernels for this processor")
+    return Support(
+        ok=False,
+        reason=f"PyTorch has no bf16 kernels for a processor without {' or '.join(wanted)}: far slower than fp32 there",
+    )
 
 
 def _npu_note(variant: Variant, hardware: Hardware) -> list[str]:
