@@ -325,7 +325,7 @@ def test_on_the_host_everything_runs() -> None:
 )
 def test_a_rival_without_kernels_is_none(architecture: str, isa: tuple[str, ...] | None, action: str) -> None:
     reading = Reading[tuple[str, ...]](value=isa) if isa else Reading[tuple[str, ...]](reason="not read")
-    hardware = factories.hardware(architecture=architecture, isa=reading)
+    hardware = factories.hardware(architecture=Reading[str](value=architecture), isa=reading)
     entries = planned(hardware=hardware)
     assert entries["torch-bf16"].action == action
     assert ("no bf16 kernels" in entries["torch-bf16"].reason) == (action == "skip")

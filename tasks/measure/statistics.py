@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 LEVEL = 0.95
+RESAMPLES = 1000
 
 
 class Interval(NamedTuple):
@@ -33,6 +35,28 @@ def from_standard_error(value: float, se: float, units: int, level: float = LEVE
         raise ValueError("an interval needs at least two units")
     reach = float(t.ppf((1 + level) / 2, units - 1)) * se
     return Interval(value - reach, value + reach)
+
+
+def clustered_median(
+    clusters: Sequence[Sequence[float]] | Sequence[NDArray[np.float64]], seed: int = 0, level: float = LEVEL
+) -> tuple[float, Interval]:
+    """Median of all values, and a confidence interval for it over clusters; raises ValueError with fewer than two.
+
+    Values of one cluster (the timings of one process) share its luck, so clusters are what is resampled: the
+    percentile bootstrap (Efron and Tibshirani 1993, chapter 13). With a handful of clusters it is too narrow, as a
+    resample never leaves their range; the interval returned is the wider of it and Student's over the clusters' means.
+    """
+    if len(clusters) < 2:
+        raise ValueError("an interval over clusters needs at least two")
+    values = [np.asarray(cluster, dtype=float) for cluster in clusters]
+    middle = float(np.median(np.concatenate(values)))
+    dice = np.random.default_rng(seed)
+    drawn = dice.integers(0, len(values), size=(RESAMPLES, len(values)))
+    medians = [np.median(np.concatenate([values[i] for i in chosen])) for chosen in drawn]
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    means = np.array([value.mean() for value in values])
+    reach = from_standard_error(0.0, float(means.std(ddof=1)) / math.sqrt(len(means)), len(means), level).high
+    return middle, Interval(min(float(low), middle - reach), max(float(high), middle + reach))
 
 
 def smallest_sample(quantile: float, level: float = LEVEL) -> int:
