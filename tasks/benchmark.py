@@ -1,134 +1,256 @@
-"""Benchmark: speed and memory of one variant in fresh processes, with the device to itself."""
+"""Benchmark: speed and memory of all variants, timed in turns with the reference, with the device to itself (S6).
+
+What did not change since it was last timed is kept: its speeds are ratios to the reference of its own session.
+"""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tasks import config, paths
-from tasks.errors import ChildError
+from tasks.errors import ChildError, DataError
 from tasks.hardware.conditions import conditions
-from tasks.measure import guard
+from tasks.measure import guard, pairing
 from tasks.measure.child import Child, run_child
-from tasks.measure.guard import Timed
+from tasks.measure.session import Session, hold
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
-from tasks.records import Artifact, Benchmark, PlanEntry
-from tasks.stage import command, into_folder, run_variant
+from tasks.records import Artifact, Benchmark, Conditions, PlanEntry, write_text
+from tasks.stage import into_folder, run_stage
 
-PHASES = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
+SEED = 17
+BLOCKS = "blocks.json"  # every block of the variant's session, beside its record
 
 
-def benchmark(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Benchmark:
-    """Write the folder `out`: timings and memory, or the reason why there are none."""
+def command(variant: str) -> str:
+    """The line that times one variant again, in turns with the reference."""
+    return f"python -m tasks.benchmark --again {variant}"
 
-    def measure(_: Path) -> Benchmark:
-        return _without(entry, artifact) or _attempt(entry, artifact, params)
 
+def benchmark(
+    entries: Mapping[str, PlanEntry], artifacts: Mapping[str, Artifact], params: config.Params, again: Sequence[str]
+) -> list[str]:
+    """Bring the folder of benchmarks up to date, those in `again` in any case; returns a line per variant."""
+    keys = {name: key(entries[name], entries[params.reference], params) for name in entries}
+    stale = [name for name in entries if name in again or _known(name) != keys[name]]
+    todo = [name for name in stale if measurable(entries[name], artifacts[name])]
+    for folder in paths.BENCHMARK.glob("*"):
+        if folder.name not in entries and folder.is_dir():
+            shutil.rmtree(folder)
+    lines = [f"{name}: unchanged" for name in entries if name not in stale]
+    for name in stale:
+        if name not in todo:
+            lines.append(_write(without(entries[name], artifacts[name]).model_copy(update={"key": keys[name]})))
+    if todo:
+        lines += _timed(todo, entries, artifacts, keys, params)
+    return lines
+
+
+def _timed(
+    todo: Sequence[str],
+    entries: Mapping[str, PlanEntry],
+    artifacts: Mapping[str, Artifact],
+    keys: Mapping[str, str],
+    params: config.Params,
+) -> list[str]:
+    reference = entries[params.reference]
+    if not measurable(reference, artifacts[reference.variant]):
+        reason = f"the reference {reference.variant} cannot be timed: {artifacts[reference.variant].reason}"
+        bare = [_failed(entries[name], reason).model_copy(update={"key": keys[name]}) for name in todo]
+        return [_write(record) for record in bare]
+    names = dict.fromkeys((reference.variant, *todo))
     with guard.device_to_itself():
-        return into_folder(out, paths.benchmark_record(entry.variant).name, measure)
+        records, session = measure({name: entries[name] for name in names}, params)
+    return [
+        _write(records[name].model_copy(update={"key": keys[name], "artifact_mb": artifacts[name].size_mb}), session)
+        for name in todo
+    ]
 
 
-def _without(entry: PlanEntry, artifact: Artifact) -> Benchmark | None:
-    if entry.action == "run" and artifact.status == "ok":
-        return None
-    reason = entry.reason if entry.action != "run" else artifact.reason
+def key(entry: PlanEntry, reference: PlanEntry, params: config.Params) -> str:
+    """Digest of all that one variant's figures depend on: artifact, prompts, settings, machine, code, the reference."""
+    backends = (entry.recipe.backend, reference.recipe.backend)
+    files = [
+        paths.HARDWARE,
+        paths.PROMPTS,
+        *(paths.plan(one.variant) for one in (entry, reference)),
+        *(paths.artifact_record(one.variant) for one in (entry, reference)),
+        paths.CODE / "benchmark.txt",
+        *(paths.CODE / "backends" / f"{name}.txt" for name in backends),
+    ]
+    digest = hashlib.sha256(params.benchmark.model_dump_json().encode())
+    for file in files:
+        digest.update(file.read_bytes() if file.exists() else b"")
+    return digest.hexdigest()
+
+
+def _known(variant: str) -> str:
+    try:
+        return Benchmark.read(paths.benchmark_record(variant)).key
+    except DataError:  # absent, or of an older form
+        return ""
+
+
+def measurable(entry: PlanEntry, artifact: Artifact) -> bool:
+    """Whether there is something to time, and its speed here is its speed on the target."""
+    return entry.action == "run" and artifact.status == "ok" and entry.speed_on_device.ok
+
+
+def without(entry: PlanEntry, artifact: Artifact) -> Benchmark:
+    """The record of a variant that is not timed, with the reason."""
+    common: dict[str, Any] = {
+        "variant": entry.variant, "command": command(entry.variant), "speed": entry.speed_on_device
+    }  # fmt: skip
+    if entry.action != "run":
+        return Benchmark(status="skipped", reason=entry.reason, **common)
+    if artifact.status != "ok":
+        return Benchmark(status=artifact.status, reason=artifact.reason, **common)
+    reason = "size only: speed and memory are the target device's to tell"
+    return Benchmark(status="ok", reason=reason, artifact_mb=artifact.size_mb, **common)
+
+
+def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[dict[str, Benchmark], Session]:
+    """Time the reference and the others in turns, then take each one's memory in a process of its own."""
+    settings, prompts, threads = params.benchmark, Prompts.read(paths.PROMPTS), config.threads(params)
+    requests = {
+        name: {
+            "backend": entry.recipe.backend,
+            "artifact": str(paths.artifact_files(name)),
+            "threads": threads,
+            "repeats": settings.repeats,
+            "decode_repeats": settings.decode_repeats,
+            "new_tokens": settings.new_tokens,
+            "short": prompts.short,
+            "long": prompts.long,
+        }
+        for name, entry in entries.items()
+    }
+    others = [name for name in entries if name != params.reference]
+    order = pairing.schedule(params.reference, others, settings.sessions, settings.rounds, settings.apart, SEED)
+    before = conditions()
+    session = hold(
+        order,
+        params.reference,
+        lambda name: _child("measure_time", name, requests[name], settings),
+        settings.max_others_cores,
+        settings.retries,
+    )
+    after = conditions()
+    found = {}
+    for name, entry in entries.items():
+        memory: dict[str, float] | str = ""
+        if session.taken[name].answers or session.taken[name].disturbed:
+            try:
+                memory = _child("measure_memory", name, requests[name], settings)
+            except ChildError as error:
+                memory = f"{error.kind}: {error}"
+        found[name] = record(entry, session, memory, settings, prompts, threads, (before, after))
+    return found, session
+
+
+def record(
+    entry: PlanEntry,
+    session: Session,
+    memory: Mapping[str, float] | str,
+    settings: config.Benchmark,
+    prompts: Prompts,
+    threads: int,
+    state: tuple[Conditions, Conditions],
+) -> Benchmark:
+    """One variant's figures out of a session; `memory` in words is why there are none."""
+    taken = session.taken[entry.variant]
+    answers = taken.answers or taken.disturbed  # those of a busy machine are shown and decide nothing
+    if not answers:
+        first = session.taken[session.reference].failure
+        return _failed(entry, taken.failure or f"{session.reference} could not be timed: {first}")
+    if isinstance(memory, str):
+        return _failed(entry, f"memory: {memory}")
+    doubt = taken.doubt or session.taken[session.reference].doubt
     return Benchmark(
         variant=entry.variant,
-        status="skipped" if entry.action != "run" else artifact.status,
+        command=command(entry.variant),
+        speed=entry.speed_on_device,
+        status="ok",
+        threads=threads,
+        discarded=taken.discarded,
+        reason=f"{len(answers)} fresh processes for time, in turns with {session.reference}, one for memory",
+        disturbance=max(taken.disturbances, key=lambda one: one.taken_cores),
+        busy=doubt,
+        blocks=len(taken.answers),
+        paired=session.paired(entry.variant),
+        prompt_tokens_short=len(prompts.short[0]),
+        prompt_tokens_long=len(prompts.long[0]),
+        new_tokens=settings.new_tokens,
+        runtime=answers[0]["runtime"],
+        before=state[0],
+        after=state[1],
+        seconds=round(sum(one.seconds for one in taken.disturbances), 1),
+        **{phase: quantity([sample for one in answers for sample in one[phase]]) for phase in pairing.PHASES},
+        **spread_of([gap for one in answers for gap in one["inter_token_ms"]]),
+        **memory,
+    )
+
+
+def _failed(entry: PlanEntry, reason: str) -> Benchmark:
+    return Benchmark(
+        variant=entry.variant,
+        status="failed",
         reason=reason,
-        command=command("benchmark", entry.variant),
+        command=command(entry.variant),
         speed=entry.speed_on_device,
     )
 
 
-def _attempt(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Benchmark:
-    common: dict[str, Any] = {
-        "variant": entry.variant,
-        "command": command("benchmark", entry.variant),
-        "speed": entry.speed_on_device,
-        "artifact_mb": artifact.size_mb,
-    }
-    if not entry.speed_on_device.ok:
-        return Benchmark(status="ok", reason="size only: speed and memory are the target device's to tell", **common)
-    settings, prompts, threads = params.benchmark, Prompts.read(paths.PROMPTS), config.threads(params)
-    request = {
-        "backend": entry.recipe.backend,
-        "artifact": str(paths.artifact_files(entry.variant)),
-        "threads": threads,
-        "repeats": settings.repeats,
-        "decode_repeats": settings.decode_repeats,
-        "new_tokens": settings.new_tokens,
-        "long": prompts.long,
-    }
-    before = conditions()
-    try:
-        rounds = [
-            _undisturbed(
-                {**request, "short": _rotated(prompts.short, i), "long": _rotated(prompts.long, i)}, entry, params
-            )
-            for i in range(settings.rounds)
-        ]
-        memory = _child("measure_memory", request, entry, params)
-    except ChildError as error:
-        return Benchmark(status="failed", reason=f"{error.kind}: {error}", **common)
-    return Benchmark(
-        status="ok",
-        reason=f"{settings.rounds} fresh processes for time, one for memory",
-        disturbance=max((one.disturbance for one in rounds), key=lambda found: found.taken_cores),
-        discarded=sum(one.discarded for one in rounds),
-        busy=next((one.objection for one in rounds if one.objection), ""),
-        threads=threads,
-        prompt_tokens_short=len(prompts.short[0]),
-        prompt_tokens_long=len(prompts.long[0]),
-        new_tokens=settings.new_tokens,
-        runtime=rounds[0].answer["runtime"],
-        before=before,
-        after=conditions(),
-        **{phase: quantity([sample for one in rounds for sample in one.answer[phase]]) for phase in PHASES},
-        **spread_of([gap for one in rounds for gap in one.answer["inter_token_ms"]]),
-        **memory,
-        **common,
-    )
+def _write(found: Benchmark, session: Session | None = None) -> str:
+    """Put one variant's folder in place; returns its line."""
+
+    def fill(partial: Path) -> Benchmark:
+        if session is not None:
+            of = (found.variant, session.reference)
+            blocks = [asdict(block) for block in session.blocks if block.variant in of]
+            write_text(partial / BLOCKS, json.dumps(blocks, indent=1) + "\n")
+        return found
+
+    into_folder(paths.BENCHMARK / found.variant, paths.benchmark_record(found.variant).name, fill)
+    if not found.decode_tokens_per_s or not found.prefill_tokens_per_s:
+        return f"{found.variant}: {found.status} - {found.reason}"
+    decode = found.paired.get("decode_tokens_per_s")
+    times = f", {decode.value:.2f} times the reference [{decode.low:.2f}, {decode.high:.2f}]" if decode else ""
+    speeds = f"prefill {found.prefill_tokens_per_s.p50:.0f}, decode {found.decode_tokens_per_s.p50:.1f} tok/s"
+    return f"{found.variant}: {speeds}{times}, peak {found.peak_rss_mb:.0f} MB"
 
 
-def _undisturbed(request: dict[str, Any], entry: PlanEntry, params: config.Params) -> Timed:
-    """Time in fresh processes until one is left alone by the rest of the machine."""
-    settings = params.benchmark
-    return guard.undisturbed(
-        lambda: _child("measure_time", request, entry, params),
-        f"benchmark {entry.variant}",
-        settings.max_others_cores,
-        settings.retries,
-    )
-
-
-def _rotated(prompts: tuple[tuple[int, ...], ...], by: int) -> list[tuple[int, ...]]:
-    """Other prompts for another round."""
-    shift = by * len(prompts) // 2
-    return [*prompts[shift:], *prompts[:shift]]
-
-
-def _child(work: str, request: dict[str, Any], entry: PlanEntry, params: config.Params) -> dict[str, Any]:
-    log = paths.LOGS / f"benchmark-{entry.variant}-{work}.log"
-    label = f"benchmark {entry.variant} ({work.removeprefix('measure_')})"
-    limits, threads = params.benchmark.limits, request["threads"]
-    return run_child(Child(f"tasks.measure.timing:{work}", request, limits, log, label, threads, timed=True))
+def _child(work: str, variant: str, request: dict[str, Any], settings: config.Benchmark) -> dict[str, Any]:
+    log = paths.LOGS / f"benchmark-{variant}-{work}.log"
+    label = f"benchmark {variant} ({work.removeprefix('measure_')})"
+    threads = request["threads"]
+    return run_child(Child(f"tasks.measure.timing:{work}", request, settings.limits, log, label, threads, timed=True))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
+    made = argparse.ArgumentParser(prog="python -m tasks.benchmark", description=__doc__)
+    made.add_argument(
+        "--again", action="append", default=[], metavar="VARIANT", help="time this one although nothing changed"
+    )
+    again = made.parse_args(argv).again
 
-    def work(entry: PlanEntry, params: config.Params) -> str:
-        artifact = Artifact.read(paths.artifact_record(entry.variant))
-        found = benchmark(entry, artifact, params, paths.BENCHMARK / entry.variant)
-        figures = found.reason
-        if found.decode_tokens_per_s and found.prefill_tokens_per_s:
-            speeds = found.prefill_tokens_per_s.p50, found.decode_tokens_per_s.p50
-            figures = "prefill {:.0f}, decode {:.1f} tok/s, ".format(*speeds) + f"peak {found.peak_rss_mb:.0f} MB"
-        return f"{found.status} in {found.seconds} s - {figures}"
+    def work() -> None:
+        params = config.load()
+        for name in again:
+            config.known_variant(params, name)
+        entries = {name: PlanEntry.read(paths.plan(name)) for name in params.variants}
+        artifacts = {name: Artifact.read(paths.artifact_record(name)) for name in entries}
+        print("\n".join(benchmark(entries, artifacts, params, again)))
 
-    return run_variant("benchmark", __doc__, work, argv)
+    return run_stage(work)
 
 
 if __name__ == "__main__":

@@ -97,10 +97,12 @@ class Evaluate(Block):
 class Benchmark(Block):
     limits: Limits = Limits()
     threads: Annotated[int, Field(ge=0)] = 0  # 0: the cores this process may use
-    rounds: Count = 1  # fresh processes
-    repeats: Count = 5  # prompts per process for time to first token and prefill
-    decode_repeats: Count = 3  # prompts per process for decode
-    new_tokens: Annotated[int, Field(ge=2)] = 64
+    sessions: Count = 2  # the second goes through its blocks backwards
+    rounds: Count = 2  # blocks of each variant in a session, each a fresh process
+    apart: Count = 5  # blocks of other variants between two of the reference, at most
+    repeats: Count = 3  # prompts per block for time to first token and prefill
+    decode_repeats: Count = 1  # prompts per block for decode
+    new_tokens: Annotated[int, Field(ge=2)] = 48
     max_others_cores: Positive = 0.25  # CPU that other processes may take while something is timed
     retries: Annotated[int, Field(ge=0)] = 2  # how often a process is timed again when they take more
 

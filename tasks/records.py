@@ -297,6 +297,19 @@ class Evaluation(Record):
     runtime: dict[str, str] = {}  # properties read back from the runtime that scored
 
 
+class Paired(Record):
+    """How many times as fast as the reference in one phase, from blocks timed in turns with it."""
+
+    value: float  # median of the paired ratios
+    low: float  # 95% confidence interval over blocks
+    high: float
+    floor: (
+        float | None
+    )  # how far the reference was from itself in the same session, as a share; an effect within is none
+    blocks: int
+    pairs: int
+
+
 class Benchmark(Record):
     """Result of `benchmark`: speed and memory of one variant in fresh processes."""
 
@@ -307,6 +320,7 @@ class Benchmark(Record):
     speed: Support  # not ok: speed was not measured on this device, with the reason
     threads: int = 0
     load_s: Quantity | None = None
+    first_call_ms: Quantity | None = None  # a short prompt and its first tokens, right after loading
     time_to_first_token_ms: Quantity | None = None
     prefill_tokens_per_s: Quantity | None = None
     decode_tokens_per_s: Quantity | None = None
@@ -325,7 +339,10 @@ class Benchmark(Record):
     after: Conditions | None = None
     disturbance: Disturbance | None = None  # of the worst of the timed processes that count
     discarded: int = 0  # timed processes thrown away because others were at work
-    busy: str = ""  # why the machine was too busy to time anything; speeds then decide nothing
+    busy: str = ""  # why the speeds decide nothing: a busy machine, or a process that ended too early
+    blocks: int = 0  # fresh processes that were timed and count
+    paired: dict[str, Paired] = {}  # phase -> speedup; none where too few blocks count
+    key: str = ""  # digest of all the figures depend on: with the same key nothing is timed again
     seconds: float | None = None
 
 

@@ -59,7 +59,9 @@ def into_folder(out: Path, record: str, work: Callable[[Path], Outcome]) -> Outc
     """Let `work` fill a folder, add its record, the time taken and reproduce.sh, and put it in the place of `out`."""
     partial = fresh_folder(out)
     started = time.monotonic()
-    found = work(partial).model_copy(update={"seconds": round(time.monotonic() - started, 1)})
+    found = work(partial)
+    if found.seconds is None:
+        found = found.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
     found.write(partial / record)
     script = partial / "reproduce.sh"
     script.write_text(REPRODUCE.format(command=found.command))

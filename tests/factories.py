@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.config import Params, parse
+from tasks.measure.pairing import PHASES
 from tasks.records import (
     Artifact,
     Benchmark,
     Ceiling,
     Check,
+    Disturbance,
     Evaluation,
     Hardware,
     Metric,
     ModelProfile,
+    Paired,
     PlanEntry,
     Quantity,
     Reading,
@@ -106,6 +109,7 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "speed": YES,
         "threads": 2,
         "load_s": quantity(1.5, 2),
+        "first_call_ms": quantity(90.0, 2),
         "time_to_first_token_ms": quantity(35.0),
         "prefill_tokens_per_s": quantity(1700.0),
         "decode_tokens_per_s": quantity(75.0),
@@ -122,6 +126,28 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "seconds": 8.0,
     }
     return Benchmark.model_validate(_outcome(variant, "benchmark") | fields | changes)
+
+
+def disturbance(others: float = 0.01) -> Disturbance:
+    return Disturbance(seconds=5.0, others_cores=others, stolen_cores=0.0, waited_s=0.1)
+
+
+def in_turns(benchmarks: dict[str, Benchmark], reference: str) -> dict[str, Benchmark]:
+    """The same records with speedups as if timed in turns: their medians' ratios, give or take 2 %."""
+    base = benchmarks.get(reference)
+
+    def paired(one: Benchmark) -> dict[str, Paired]:
+        if base is None or one.busy or base.busy:
+            return {}
+        both = {phase: (getattr(one, phase), getattr(base, phase)) for phase in PHASES}
+        ratios = {phase: own.p50 / ref.p50 for phase, (own, ref) in both.items() if own and ref and own.p50 and ref.p50}
+        speedups = {phase: ratio if PHASES[phase] else 1 / ratio for phase, ratio in ratios.items()}
+        return {
+            phase: Paired(value=value, low=value * 0.98, high=value * 1.02, floor=0.01, blocks=4, pairs=12)
+            for phase, value in speedups.items()
+        }
+
+    return {name: one.model_copy(update={"paired": paired(one)}) for name, one in benchmarks.items()}
 
 
 def ceiling(**changes: Any) -> Ceiling:

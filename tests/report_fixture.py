@@ -235,6 +235,8 @@ def benchmark(name: str) -> Benchmark:
         | {
             "threads": 2,
             "load_s": quantity(1.4, 0.1, 2),
+            "first_call_ms": quantity(2 * g.ttft, 0.1, 2),
+            "blocks": 4,
             "time_to_first_token_ms": quantity(g.ttft, 0.12),
             "prefill_tokens_per_s": quantity(g.prefill, 0.15),
             "decode_tokens_per_s": quantity(g.decode, g.spread, 6),
@@ -352,7 +354,7 @@ def scores(parameters: Params | None = None) -> Scores:
     parameters = parameters or params()
     artifacts = {name: artifact(name) for name in GIVEN}
     evaluations = {name: evaluation(name) for name in GIVEN}
-    benchmarks = {name: benchmark(name) for name in GIVEN}
+    benchmarks = make.in_turns({name: benchmark(name) for name in GIVEN}, "torch-fp32")
     rows = scorecard(parameters, plan(), artifacts, evaluations, benchmarks)
     found = rank.recommend(rows, parameters.reference, parameters.recommend.weights)
     near = (closeness(artifacts[name], benchmarks[name], model(), make.ceiling()) for name in GIVEN)

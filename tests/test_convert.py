@@ -13,7 +13,7 @@ from tasks.convert import convert
 from tasks.data import data
 from tasks.errors import ResourceError
 from tasks.models import sanity
-from tasks.records import Artifact, Check
+from tasks.records import Artifact, Benchmark, Check
 from tasks.reference import reference
 from tests import factories
 
@@ -73,7 +73,7 @@ def prepared(tmp_path_factory, tiny_model):
     shutil.copytree(tiny_model, root / paths.MODEL)
     params = factories.params(
         data={"evaluation_rows": 3, "calibration_rows": 4}, convert={"probe_tokens": 48},
-        benchmark={"rounds": 1, "repeats": 2, "decode_repeats": 2, "new_tokens": 8},
+        benchmark={"sessions": 1, "repeats": 2, "new_tokens": 8, "max_others_cores": 64.0},
     )  # fmt: skip
     data(params.data, params.convert.probe_tokens, paths.MODEL, paths.DATA)
     patch.setenv("PYTHONPATH", str(factories.__file__).rsplit("/", 2)[0])
@@ -139,23 +139,26 @@ def test_speed_and_memory_of_a_variant(prepared):
     from tasks.benchmark import benchmark
 
     _, params = prepared
-    artifact = convert(entry(), params, paths.artifact("gguf-f16"))
-    found = benchmark(entry(), artifact, params, paths.BENCHMARK / "gguf-f16")
+    entries = {name: entry(name) for name in ("torch-fp32", "gguf-f16")}
+    artifacts = {name: convert(one, params, paths.artifact(name)) for name, one in entries.items()}
+    paths.HARDWARE.write_text("{}")
+    for name, one in entries.items():
+        one.write(paths.plan(name))
+    lines = benchmark(entries, artifacts, params, ())
+    assert [line.split(":")[0] for line in lines] == list(entries)
+    found = Benchmark.read(paths.benchmark_record("gguf-f16"))
     assert found.status == "ok", found.reason
-    assert found.decode_tokens_per_s is not None
-    assert found.decode_tokens_per_s.n == 2
-    assert found.time_to_first_token_ms is not None
-    assert found.time_to_first_token_ms.n == 2
+    assert (found.blocks, found.decode_tokens_per_s.n, found.time_to_first_token_ms.n) == (2, 2, 4)
+    assert found.paired["decode_tokens_per_s"].value > 0
     assert 0 < found.idle_rss_mb < found.peak_rss_mb
     assert found.runtime["threads"] == str(found.threads)
 
 
 def test_speed_of_another_device_is_not_measured_here(prepared):
-    from tasks.benchmark import benchmark
+    from tasks.benchmark import without
 
-    _, params = prepared
     elsewhere = entry(speed_on_device=factories.no("not measured on this device: the target is a phone"))
-    found = benchmark(elsewhere, factories.artifact("gguf-f16"), params, paths.BENCHMARK / "elsewhere")
+    found = without(elsewhere, factories.artifact("gguf-f16"))
     assert found.status == "ok"
     assert found.decode_tokens_per_s is None
     assert "phone" in found.speed.reason

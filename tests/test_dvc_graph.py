@@ -48,7 +48,8 @@ def test_a_stage_depends_on_all_code_it_imports(stage):
 @pytest.mark.parametrize("stage", sorted(IN_CHILD))
 def test_stages_that_load_models_depend_on_worker_and_backend(stage):
     deps = set(body(stage)["deps"])
-    assert deps & {"artifacts/code/backends/${item.backend}.txt", "artifacts/code/backends/torch.txt"}
+    backends = "artifacts/code/backends"
+    assert deps & {backends, f"{backends}/${{item.backend}}.txt", f"{backends}/torch.txt"}
     assert {"tasks/measure/child.py", "tasks/measure/worker.py"} <= listed()[stage]
 
 

@@ -11,13 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import benchmark as stage
-from tasks import paths
-from tasks.benchmark import benchmark
-from tasks.errors import ChildError
 from tasks.measure import guard
 from tasks.measure.guard import Clocks
-from tasks.models.text_data import Prompts
 from tasks.search.scorecard import scorecard
 from tests import factories as make
 
@@ -74,58 +69,39 @@ def test_what_the_system_does_not_tell_is_unknown_not_zero() -> None:
         guard.between(Clocks(1, 0, None, 0, None), Clocks(1, 0, None, 0, None))
 
 
-@pytest.fixture
-def timed(tmp_path, monkeypatch):
-    """The stage with a child that answers what the test gives it, round after round."""
-    monkeypatch.chdir(tmp_path)
-    prompts = tuple(tuple(range(i, i + 4)) for i in range(6))
-    Prompts(short=prompts, long=prompts).write(paths.PROMPTS)
-    others: list[float] = []
+def once(*taken: float):
+    """A measurement whose tries see others take these shares of a core."""
+    tries = list(taken)
 
-    def child(work, request, entry, params):
-        if work == "measure_memory":
-            return {"idle_rss_mb": 50.0, "peak_rss_mb": 200.0}
-        if not others:
-            raise ChildError("asked once too often", kind="crash")
-        taken = others.pop(0)
-        return {
-            "load_s": [1.0], "time_to_first_token_ms": [40.0], "prefill_tokens_per_s": [900.0],
-            "decode_tokens_per_s": [80.0 / (1 + taken)], "inter_token_ms": [12.0, 13.0], "runtime": {},
-            "disturbance": {"seconds": 5.0, "others_cores": taken, "stolen_cores": 0.0, "waited_s": 0.1},
-        }  # fmt: skip
+    def measure() -> dict:
+        now = tries.pop(0)
+        return {"decode": 80.0 / (1 + now), "disturbance": make.disturbance(now).model_dump()}
 
-    monkeypatch.setattr(stage, "_child", child)
-
-    def run(*taken: float, **settings: float):
-        others[:] = taken
-        params = make.params(benchmark={"rounds": 1, **settings})
-        return benchmark(make.plan_entry("gguf-q8_0"), make.artifact("gguf-q8_0"), params, tmp_path / "out")
-
-    return run
+    return measure
 
 
-def test_a_quiet_machine_is_timed_once(timed) -> None:
-    found = timed(0.02)
-    assert (found.status, found.discarded, found.busy) == ("ok", 0, "")
-    assert found.disturbance.others_cores == 0.02
+def test_a_quiet_machine_is_timed_once() -> None:
+    found = guard.undisturbed(once(0.02), "x", 0.25, 2)
+    assert (found.discarded, found.objection, found.disturbance.others_cores) == (0, "", 0.02)
 
 
-def test_a_disturbed_timing_is_discarded_and_made_again(timed) -> None:
-    found = timed(0.9, 0.01)
-    assert (found.discarded, found.busy) == (1, "")
-    assert found.decode_tokens_per_s.p50 == pytest.approx(80 / 1.01)
+def test_a_disturbed_timing_is_discarded_and_made_again(capsys) -> None:
+    found = guard.undisturbed(once(0.9, 0.01), "block 3", 0.25, 2)
+    assert (found.discarded, found.objection) == (1, "")
+    assert found.answer["decode"] == pytest.approx(80 / 1.01)
+    assert "block 3: other processes took 0.9 of a core" in capsys.readouterr().err
 
 
-def test_a_machine_that_stays_busy_is_said_and_decides_nothing(timed) -> None:
-    found = timed(0.9, 0.5, 0.7)
-    assert (found.status, found.discarded) == ("ok", 2)
-    assert found.busy == "other processes took 0.5 of a core, the limit is 0.25"
-    assert found.decode_tokens_per_s.p50 == pytest.approx(80 / 1.5)
+def test_a_machine_that_stays_busy_is_said_and_the_quietest_try_shown() -> None:
+    found = guard.undisturbed(once(0.9, 0.5, 0.7), "x", 0.25, 2)
+    assert found.discarded == 2
+    assert found.objection == "other processes took 0.5 of a core, the limit is 0.25"
+    assert found.answer["decode"] == pytest.approx(80 / 1.5)
 
 
-def test_how_much_is_too_much_and_how_often_are_parameters(timed) -> None:
-    assert timed(0.9, max_others_cores=1.0).busy == ""
-    assert timed(0.9, retries=0).discarded == 0
+def test_how_much_is_too_much_and_how_often_are_parameters() -> None:
+    assert guard.undisturbed(once(0.9), "x", 1.0, 2).objection == ""
+    assert guard.undisturbed(once(0.9), "x", 0.25, 0).discarded == 0
 
 
 def test_speeds_of_a_busy_machine_are_shown_but_leave_the_gates_open() -> None:
@@ -139,8 +115,9 @@ def test_speeds_of_a_busy_machine_are_shown_but_leave_the_gates_open() -> None:
     }
     plan = {n: make.plan_entry(n) for n in benchmarks}
     rows = scorecard(
-        make.params(), plan, {n: make.artifact(n) for n in plan}, {n: make.evaluation(n) for n in plan}, benchmarks
-    )
+        make.params(), plan, {n: make.artifact(n) for n in plan}, {n: make.evaluation(n) for n in plan},
+        make.in_turns(benchmarks, reference),
+    )  # fmt: skip
     cell = rows[1].metrics["decode_speedup"]
     assert cell.value is not None and cell.undecided == busy
     verdicts = gate.gate(make.params(), make.recommendation(*rows)).verdicts

@@ -44,7 +44,8 @@ def run(changes: dict[str, dict[str, Record | None]] | None = None) -> dict[str,
         for name, speed, peak in ((REFERENCE, 15.0, 1150.0), (BF16, 25.0, 1380.0))
         if "benchmark" not in changes.get(name, {})
     }
-    rows = scorecard(make.params(), found["plan"], found["artifact"], found["evaluation"], found["benchmark"])
+    timed = make.in_turns(found["benchmark"], REFERENCE)
+    rows = scorecard(make.params(), found["plan"], found["artifact"], found["evaluation"], timed)
     return {row.variant: row for row in rows}
 
 
@@ -95,10 +96,28 @@ def test_values_errors_and_counts_come_from_the_records() -> None:
         ("memory_share_vs_bf16", 460 / 1380),
     ],
 )
-def test_ratios_are_medians_over_medians(metric: str, expected: float) -> None:
+def test_ratios(metric: str, expected: float) -> None:
     found = run()[OPENVINO].metrics[metric]
     assert found.value == pytest.approx(expected)
     assert found.se is None
+
+
+def test_a_speedup_is_decided_by_its_blocks_and_the_noise_floor() -> None:
+    found = run()[OPENVINO].metrics["decode_speedup"]
+    assert (found.low, found.high) == (pytest.approx(5 * 0.98 / 1.01), pytest.approx(5 * 1.02 * 1.01))
+    assert (found.units, found.n, found.undecided) == (4, 12, "")
+    assert run()[OPENVINO].metrics["decode_speedup_vs_bf16"].low is None
+
+
+def test_a_speedup_that_was_not_timed_in_turns_decides_nothing() -> None:
+    plan = {name: make.plan_entry(name) for name in (REFERENCE, OPENVINO)}
+    rows = scorecard(
+        make.params(), plan, *({name: build(name) for name in plan} for build in (make.artifact, make.evaluation)),
+        {REFERENCE: make.benchmark(REFERENCE, decode_tokens_per_s=make.quantity(15.0)), OPENVINO: make.benchmark()},
+    )  # fmt: skip
+    found = rows[1].metrics["decode_speedup"]
+    assert (found.value, found.low) == (pytest.approx(5.0), None)
+    assert found.undecided == "not timed in turns with the reference"
 
 
 def test_time_to_first_token_speedup_is_above_one_when_the_variant_is_quicker() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tasks.measure import statistics
 from tasks.measure.statistics import (
     Interval,
+    clustered_median,
     from_standard_error,
     percentile,
     smallest_sample,
@@ -21,6 +22,23 @@ from tasks.measure.statistics import (
 
 def test_doctests() -> None:
     assert doctest.testmod(statistics).failed == 0
+
+
+def test_a_median_over_clusters() -> None:
+    middle, found = clustered_median([[1.0, 1.1], [0.9, 1.0], [1.2, 1.1]])
+    assert middle == pytest.approx(1.05)
+    mean, spread = 1.05, 0.1 / math.sqrt(3)
+    assert found.low <= middle - 4.3 * spread * 0.99 and found.high >= mean + 4.3 * spread * 0.99
+    with pytest.raises(ValueError, match="at least two"):
+        clustered_median([[1.0, 2.0]])
+
+
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=4), min_size=2, max_size=6), st.floats(-3, 3))
+def test_a_median_over_clusters_holds_its_value_and_moves_with_it(clusters: list[list[float]], by: float) -> None:
+    middle, found = clustered_median(clusters)
+    assert found.low <= middle <= found.high
+    moved, there = clustered_median([[value + by for value in cluster] for cluster in clusters])
+    assert (moved, there.low, there.high) == pytest.approx((middle + by, found.low + by, found.high + by), abs=1e-6)
 
 
 def test_an_interval_from_a_standard_error_is_students() -> None:

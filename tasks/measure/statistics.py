@@ -50,9 +50,11 @@ def clustered_median(
         raise ValueError("an interval over clusters needs at least two")
     values = [np.asarray(cluster, dtype=float) for cluster in clusters]
     middle = float(np.median(np.concatenate(values)))
-    dice = np.random.default_rng(seed)
-    drawn = dice.integers(0, len(values), size=(RESAMPLES, len(values)))
-    medians = [np.median(np.concatenate([values[i] for i in chosen])) for chosen in drawn]
+    table = np.full((len(values), max(map(len, values))), np.nan)
+    for row, cluster in zip(table, values, strict=True):
+        row[: len(cluster)] = cluster
+    drawn = np.random.default_rng(seed).integers(0, len(values), size=(RESAMPLES, len(values)))
+    medians = np.nanmedian(table[drawn].reshape(RESAMPLES, -1), axis=1)
     low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
     means = np.array([value.mean() for value in values])
     reach = from_standard_error(0.0, float(means.std(ddof=1)) / math.sqrt(len(means)), len(means), level).high

@@ -43,7 +43,7 @@ def spread_of(gaps_ms: Sequence[float]) -> dict[str, Any]:
 
 
 def measure_time(request: dict[str, Any]) -> dict[str, Any]:
-    """Time load, first token, prefill and decode (in the child).
+    """Time load, first call, first token, prefill and decode (in the child).
 
     Every prompt is used once, so that no cache of an earlier one helps. Time to first token: prompt in, one token
     out. Prefill: prompt tokens over that time for the long prompts. Decode: tokens after the first over the time
@@ -55,13 +55,16 @@ def measure_time(request: dict[str, Any]) -> dict[str, Any]:
     session: Session = module.load(Path(request["artifact"]), request["threads"], "generate")
     load_s = time.perf_counter() - began
     short, long = request["short"], request["long"]
+    began = time.perf_counter()
     session.generate(short[-1], WARM_UP_TOKENS)
+    first_call_ms = 1e3 * (time.perf_counter() - began)
     session.prefill(long[-1])
     repeats = request["repeats"]
     before = guard.read()
     gaps: list[float] = []
     timed = {
         "load_s": [load_s],
+        "first_call_ms": [first_call_ms],
         "time_to_first_token_ms": [1e3 * _seconds(session, ids) for ids in short[:repeats]],
         "prefill_tokens_per_s": [len(ids) / _seconds(session, ids) for ids in long[:repeats]],
         "decode_tokens_per_s": [

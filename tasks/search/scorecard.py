@@ -7,8 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.config import Params
+from tasks.measure.pairing import PHASES, beyond
 from tasks.measure.statistics import from_standard_error, smallest_sample
-from tasks.records import Artifact, Benchmark, Evaluation, Metric, PlanEntry, Quantity, ScoreRow, Status, Support
+from tasks.records import (
+    Artifact,
+    Benchmark,
+    Evaluation,
+    Metric,
+    Paired,
+    PlanEntry,
+    Quantity,
+    ScoreRow,
+    Status,
+    Support,
+)
 
 Metrics = dict[str, Metric]
 
@@ -28,14 +40,13 @@ CONSISTENCY = ("inter_token_p95_ms", "inter_token_cv", "tail_ratio")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
 DEVICE = (*SPEED, *CONSISTENCY, *MEMORY)  # what only the target can tell
 
-# ratio -> (metric, whether the variant is above the line). Speedups above 1 and memory shares below 1 are better.
-RATIOS: dict[str, tuple[str, bool]] = {
-    "decode_speedup": ("decode_tokens_per_s", True),
-    "prefill_speedup": ("prefill_tokens_per_s", True),
-    "ttft_speedup": ("time_to_first_token_ms", False),
-    "memory_share": ("peak_rss_mb", True),
-    "artifact_share": ("artifact_mb", True),
+# ratio -> the metric behind it. Speedups above 1 and shares below 1 are better.
+SPEEDUPS = {
+    "decode_speedup": "decode_tokens_per_s",
+    "prefill_speedup": "prefill_tokens_per_s",
+    "ttft_speedup": "time_to_first_token_ms",
 }
+SHARES = {"memory_share": "peak_rss_mb", "artifact_share": "artifact_mb"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ def scorecard(
     """Build one row per planned variant, in the order of `plan`.
 
     Units are in the metrics' names; `n` is the number of predictions, rows or timings behind a value. Speedups are
-    medians divided by medians, against the reference and, with the ending `_vs_bf16`, against PyTorch bf16.
+    medians of paired ratios, against the reference and, with the ending `_vs_bf16`, against PyTorch bf16.
     Everything a benchmark measures belongs to the machine it ran on, so where the plan says that this machine is not
     the target all of it is not measured, memory included.
     """
@@ -82,8 +93,8 @@ def scorecard(
             status=status[name][0],
             reason=status[name][1],
             metrics=own
-            | _ratios(own, absolute.get(params.reference, {}), params.reference, "", no_reference)
-            | _ratios(own, absolute.get(rival or "", {}), rival or "", "_vs_bf16", no_rival),
+            | _ratios(result, own, results.get(params.reference), absolute.get(params.reference, {}), "", no_reference)
+            | _ratios(result, own, results.get(rival or ""), absolute.get(rival or "", {}), "_vs_bf16", no_rival),
         )
 
     return tuple(row(name, result) for name, result in results.items())
@@ -200,25 +211,60 @@ def _timing(name: str, quantity: Quantity | None, busy: str) -> Metric:
     return cell.model_copy(update={"undecided": busy})
 
 
-def _ratios(own: Metrics, base: Metrics, base_name: str, ending: str, absent: Metric) -> Metrics:
-    """Every ratio of `RATIOS` against one other variant."""
-    return {
-        name + ending: _ratio(own[metric], base[metric], metric, base_name, above) if base else absent
-        for name, (metric, above) in RATIOS.items()
-    }
+def _ratios(
+    result: Results, own: Metrics, other: Results | None, base: Metrics, ending: str, absent: Metric
+) -> Metrics:
+    """Speedups and shares against one other variant."""
+    if other is None or not base:
+        return {name + ending: absent for name in (*SPEEDUPS, *SHARES)}
+    name_of_base = other.plan.variant
+    found = {name: _speedup(result, other, own[phase], base[phase], phase) for name, phase in SPEEDUPS.items()}
+    found |= {name: _share(own[metric], base[metric], metric, name_of_base) for name, metric in SHARES.items()}
+    return {name + ending: metric for name, metric in found.items()}
 
 
-def _ratio(own: Metric, base: Metric, metric: str, base_name: str, above: bool) -> Metric:
-    """One value over the other; a fault on either side outweighs a value that was not to be had."""
+def _gap(own: Metric, base: Metric, base_name: str) -> Metric | None:
+    """Why there is no ratio; a fault on either side outweighs a value that was not to be had."""
     for state in ("missing", "not-measured"):
         for who, side in (("", own), (f"{base_name}: ", base)):
             if side.state == state:
                 return Metric(state=state, reason=who + side.reason)
-    top, bottom = (own, base) if above else (base, own)
-    if not top.value or not bottom.value or top.value < 0 or bottom.value < 0:
+    return None
+
+
+def _speedup(result: Results, other: Results, own: Metric, base: Metric, phase: str) -> Metric:
+    """How many times as fast, from blocks timed in turns with the reference.
+
+    Against the reference the interval is what the blocks say, wider by the noise floor on both sides. Against another
+    variant it is the quotient of two such figures, so there is none.
+    """
+    gap = _gap(own, base, other.plan.variant)
+    if gap is not None:
+        return gap
+    if not own.value or not base.value or own.value < 0 or base.value < 0:
+        return _missing(f"{phase} must be above 0 to be compared: {own.value} against {base.value}")
+    doubt = own.undecided or (f"{other.plan.variant}: {base.undecided}" if base.undecided else "")
+    paired, against = (_paired(one, phase) for one in (result, other))
+    if paired is None or against is None:
+        medians = own.value / base.value if PHASES[phase] else base.value / own.value
+        return Metric(value=medians, undecided=doubt or "not timed in turns with the reference")
+    if other.plan.recipe.role != "reference":
+        return Metric(value=paired.value / against.value, n=min(paired.pairs, against.pairs), undecided=doubt)
+    low, high = beyond(paired.low, paired.high, paired.floor)
+    return Metric(value=paired.value, low=low, high=high, units=paired.blocks, n=paired.pairs, undecided=doubt)
+
+
+def _paired(result: Results, phase: str) -> Paired | None:
+    return result.benchmark.paired.get(phase) if result.benchmark is not None else None
+
+
+def _share(own: Metric, base: Metric, metric: str, base_name: str) -> Metric:
+    gap = _gap(own, base, base_name)
+    if gap is not None:
+        return gap
+    if not own.value or not base.value or own.value < 0 or base.value < 0:
         return _missing(f"{metric} must be above 0 to be compared: {own.value} against {base.value}")
-    busy = own.undecided or (f"{base_name}: {base.undecided}" if base.undecided else "")
-    return Metric(value=top.value / bottom.value, n=min(own.n, base.n) if own.n and base.n else None, undecided=busy)
+    return Metric(value=own.value / base.value, n=min(own.n, base.n) if own.n and base.n else None)
 
 
 def _cell(name: str, value: float | None, se: float | None = None, n: int | None = None, note: str = "") -> Metric:

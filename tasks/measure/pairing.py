@@ -1,0 +1,125 @@
+"""Paired, interleaved timing: who is timed when, and what the ratios of neighbours in time say. Pure.
+
+A machine's speed wanders: by tens of percent within minutes where others share it. What is timed one after the other
+then differs for no reason of its own. Here the reference and the candidates take turns in short blocks, and each block
+is compared only with the reference blocks just before and after it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.measure.statistics import Interval, clustered_median
+
+# Phases whose samples belong to one prompt each, so that they pair one by one, and whether more is better.
+PHASES: Mapping[str, bool] = {
+    "load_s": False,
+    "first_call_ms": False,
+    "time_to_first_token_ms": False,
+    "prefill_tokens_per_s": True,
+    "decode_tokens_per_s": True,
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one fresh process measured: samples per phase, the same prompts in the same order in every block."""
+
+    variant: str
+    when: float  # middle of the block, seconds on any one clock
+    samples: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times as fast as the reference, by the median of the paired ratios."""
+
+    value: float
+    low: float  # 95% confidence interval over blocks
+    high: float
+    blocks: int
+    pairs: int
+
+
+def schedule(reference: str, others: Sequence[str], sessions: int, rounds: int, apart: int, seed: int) -> list[str]:
+    """The order of blocks: every round all others in an order of its own, a reference block at least every `apart`.
+
+    The second session of each two goes backwards, so that a drift over the first does not come back as a difference.
+    The last block is a reference block again: each of the others has one on both sides.
+
+    >>> schedule("ref", ["a", "b", "c"], sessions=1, rounds=2, apart=2, seed=1)
+    ['ref', 'a', 'c', 'ref', 'b', 'ref', 'a', 'b', 'ref', 'c', 'ref']
+    """
+    order: list[str] = []
+    for session in range(sessions):
+        dice = random.Random(seed + session // 2)  # noqa: S311 - an order, not a secret
+        made: list[str] = []
+        for _ in range(rounds):
+            mixed = dice.sample(list(others), len(others))
+            for start in range(0, len(mixed), apart):
+                made += [reference, *mixed[start : start + apart]]
+            made += [reference] * (not others)
+        made.append(reference)
+        made = made[::-1] if session % 2 else made
+        order += made[1:] if order else made  # two sessions share the reference block between them
+    return order
+
+
+def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, seed: int = 0) -> Speedup | None:
+    """Compare one variant's blocks with the reference blocks around them; None with fewer than two such blocks.
+
+    With `variant` the reference itself this is the A/A comparison: each inner reference block against its neighbours.
+    Raises ValueError when two blocks hold different numbers of samples.
+    """
+    ratios = [found for i, block in enumerate(blocks) if block.variant == variant
+              for found in [_ratios(blocks, i, reference, phase)] if found is not None]  # fmt: skip
+    if len(ratios) < 2:
+        return None
+    middle, interval = clustered_median(ratios, seed)
+    return Speedup(
+        value=math.exp(middle),
+        low=math.exp(interval.low),
+        high=math.exp(interval.high),
+        blocks=len(ratios),
+        pairs=sum(len(one) for one in ratios),
+    )
+
+
+def _ratios(blocks: Sequence[Block], index: int, reference: str, phase: str) -> NDArray[np.float64] | None:
+    """Logarithms of how many times as fast a block was, a value per prompt; the nearer reference block weighs more."""
+    block = blocks[index]
+    before = next((b for b in reversed(blocks[:index]) if b.variant == reference and b.samples.get(phase)), None)
+    after = next((b for b in blocks[index + 1 :] if b.variant == reference and b.samples.get(phase)), None)
+    if before is None or after is None or not block.samples.get(phase):
+        return None
+    span = after.when - before.when
+    share = (block.when - before.when) / span if span > 0 else 0.5
+    if not len(before.samples[phase]) == len(after.samples[phase]) == len(block.samples[phase]):
+        raise ValueError(f"{block.variant} and {reference} have different numbers of samples of {phase}")
+    base = (1 - share) * np.log(before.samples[phase]) + share * np.log(after.samples[phase])
+    difference: NDArray[np.float64] = np.log(block.samples[phase]) - base
+    return difference if PHASES[phase] else -difference
+
+
+def beyond(low: float, high: float, floor: float | None) -> Interval:
+    """The interval that decides: wider by the noise floor on both sides, as an effect within it is none.
+
+    >>> beyond(2.1, 2.2, 0.05)
+    Interval(low=2.0, high=2.3100000000000005)
+    """
+    return Interval(low / (1 + (floor or 0.0)), high * (1 + (floor or 0.0)))
+
+
+def noise_floor(against_itself: Speedup) -> float:
+    """How far a comparison of the reference with itself reaches from 1, by the farther end of its interval.
+
+    >>> round(noise_floor(Speedup(1.0, 0.98, 1.01, 4, 20)), 4)
+    0.0204
+    """
+    return max(1 / against_itself.low, against_itself.high, 1.0) - 1

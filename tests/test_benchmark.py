@@ -1,0 +1,191 @@
+"""The stage benchmark: sessions with failing and disturbed blocks, and what is kept when nothing changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import benchmark as stage
+from tasks import paths
+from tasks.errors import ChildError
+from tasks.measure import guard, session
+from tasks.models.text_data import Prompts
+from tasks.records import Benchmark
+from tests import factories as make
+
+REFERENCE, FAST, GGUF = "torch-fp32", "openvino-int8", "gguf-f16"
+SPEED = {REFERENCE: 10.0, FAST: 50.0, GGUF: 30.0}
+
+
+def answer(speed: float, others: float = 0.0) -> dict[str, Any]:
+    return {
+        "load_s": [1.0], "first_call_ms": [90.0], "time_to_first_token_ms": [400 / speed, 410 / speed],
+        "prefill_tokens_per_s": [20 * speed, 21 * speed], "decode_tokens_per_s": [speed],
+        "inter_token_ms": [1000 / speed] * 47, "runtime": {"threads": "2"},
+        "disturbance": make.disturbance(others).model_dump(),
+    }  # fmt: skip
+
+
+class Machine:
+    """Answers for child processes; `trouble` maps (variant, its n-th block) to an exception or to others' cores."""
+
+    def __init__(self) -> None:
+        self.trouble: dict[tuple[str, int], Exception | float] = {}
+        self.timed: list[str] = []
+
+    def __call__(self, work: str, variant: str, request: dict[str, Any], settings: Any) -> dict[str, Any]:
+        if work == "measure_memory":
+            return {"idle_rss_mb": 50.0, "peak_rss_mb": 200.0}
+        self.timed.append(variant)
+        trouble = self.trouble.get((variant, self.timed.count(variant)))
+        if isinstance(trouble, Exception):
+            raise trouble
+        return answer(SPEED[variant], trouble or 0.0)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(guard, "DEVICE_LOCK", tmp_path / "lock")
+    prompts = tuple(tuple(range(i, i + 4)) for i in range(6))
+    Prompts(short=prompts, long=prompts).write(paths.PROMPTS)
+    paths.HARDWARE.write_text("{}")
+    made = Machine()
+    monkeypatch.setattr(stage, "_child", made)
+    return made
+
+
+def run(*again: str, variants: tuple[str, ...] = (REFERENCE, FAST, GGUF), **changes: Any) -> dict[str, Benchmark]:
+    """The stage over these variants; `changes` are of their plan entries or artifacts, by variant."""
+    entries = {name: changes.get(f"plan_{name}", make.plan_entry(name)) for name in variants}
+    artifacts = {name: changes.get(f"artifact_{name}", make.artifact(name)) for name in variants}
+    for name in variants:
+        entries[name].write(paths.plan(name))
+        artifacts[name].write(paths.artifact_record(name))
+    stage.benchmark(entries, artifacts, changes.get("params", make.params()), again)
+    return {name: Benchmark.read(paths.benchmark_record(name)) for name in variants}
+
+
+def test_all_are_timed_in_turns_and_compared_with_the_reference(machine: Machine) -> None:
+    found = run()
+    assert found[FAST].paired["decode_tokens_per_s"].value == pytest.approx(5.0)
+    assert found[GGUF].paired["time_to_first_token_ms"].value == pytest.approx(3.0)
+    assert found[REFERENCE].paired["decode_tokens_per_s"].value == pytest.approx(1.0)
+    assert (found[FAST].blocks, found[FAST].busy, found[FAST].status) == (4, "", "ok")
+    assert (found[FAST].decode_tokens_per_s.n, found[FAST].peak_rss_mb) == (4, 200.0)
+    assert machine.timed[0] == machine.timed[-1] == REFERENCE
+    blocks = json.loads((paths.BENCHMARK / FAST / stage.BLOCKS).read_text())
+    assert {block["variant"] for block in blocks} == {FAST, REFERENCE}
+    assert "--again openvino-int8" in (paths.BENCHMARK / FAST / "reproduce.sh").read_text()
+
+
+def test_what_did_not_change_is_not_timed_again(machine: Machine) -> None:
+    before = run()
+    machine.timed.clear()
+    assert run() == before and machine.timed == []
+    changed = run(**{f"artifact_{FAST}": make.artifact(FAST, size_mb=99.0)})
+    assert set(machine.timed) == {REFERENCE, FAST}
+    assert changed[GGUF] == before[GGUF] and changed[REFERENCE] == before[REFERENCE]
+    assert changed[FAST].artifact_mb == 99.0 != before[FAST].artifact_mb
+    machine.timed.clear()
+    run(GGUF, **{f"artifact_{FAST}": make.artifact(FAST, size_mb=99.0)})
+    assert set(machine.timed) == {REFERENCE, GGUF}
+
+
+def test_settings_and_the_reference_are_everybodys(machine: Machine) -> None:
+    run()
+    machine.timed.clear()
+    run(params=make.params(benchmark={"new_tokens": 9}))
+    assert set(machine.timed) == {REFERENCE, FAST, GGUF}
+    machine.timed.clear()
+    run(
+        params=make.params(benchmark={"new_tokens": 9}),
+        **{f"artifact_{REFERENCE}": make.artifact(REFERENCE, seconds=3.0)},
+    )
+    assert set(machine.timed) == {REFERENCE, FAST, GGUF}
+
+
+def test_a_variant_that_is_gone_leaves_nothing_behind(machine: Machine) -> None:
+    run()
+    run(variants=(REFERENCE, FAST))
+    assert sorted(folder.name for folder in paths.BENCHMARK.iterdir()) == [FAST, REFERENCE]
+
+
+def test_what_is_not_timed_has_its_reason(machine: Machine) -> None:
+    found = run(
+        **{
+            f"plan_{FAST}": make.plan_entry(FAST, action="skip", reason="not wanted"),
+            f"artifact_{GGUF}": make.artifact(GGUF, status="failed", reason="out of memory"),
+        }
+    )
+    assert (found[FAST].status, found[FAST].reason) == ("skipped", "not wanted")
+    assert (found[GGUF].status, found[GGUF].reason) == ("failed", "out of memory")
+    assert set(machine.timed) == {REFERENCE}
+
+
+def test_a_crash_in_the_third_block_leaves_the_variant_undecided_and_the_others_alone(machine: Machine) -> None:
+    machine.trouble[FAST, 3] = ChildError("was ended by SIGSEGV", kind="killed")
+    found = run()
+    assert (found[FAST].status, found[FAST].blocks) == ("ok", 2)
+    assert found[FAST].busy == "a timed process failed after 2 that count: killed: was ended by SIGSEGV"
+    assert machine.timed.count(FAST) == 3
+    assert (found[GGUF].busy, found[GGUF].blocks) == ("", 4)
+
+
+def test_a_crash_in_the_first_block_is_a_failure(machine: Machine) -> None:
+    machine.trouble[FAST, 1] = ChildError("took longer than 600 s and was stopped", kind="timeout")
+    found = run()
+    assert (found[FAST].status, found[GGUF].status) == ("failed", "ok")
+    assert found[FAST].reason == "timeout: took longer than 600 s and was stopped"
+
+
+def test_without_the_reference_nothing_is_compared(machine: Machine) -> None:
+    machine.trouble[REFERENCE, 1] = ChildError("no memory", kind="memory")
+    found = run()
+    assert {one.status for one in found.values()} == {"failed"}
+    assert "torch-fp32" in found[FAST].reason and "no memory" in found[FAST].reason
+    assert machine.timed == [REFERENCE]
+    broken = run(**{f"artifact_{REFERENCE}": make.artifact(REFERENCE, status="failed", reason="truncated")})
+    assert "cannot be timed: truncated" in broken[FAST].reason
+
+
+def test_a_disturbed_block_is_timed_again(machine: Machine) -> None:
+    machine.trouble[FAST, 2] = 0.9
+    found = run()
+    assert (found[FAST].discarded, found[FAST].blocks, found[FAST].busy) == (1, 4, "")
+
+
+def test_a_machine_that_stays_busy_leaves_the_speeds_undecided(machine: Machine) -> None:
+    machine.trouble |= {(FAST, n): 0.9 for n in range(2, 99)}
+    found = run()
+    assert (found[FAST].status, found[FAST].blocks) == ("ok", 1)
+    assert found[FAST].busy == "1 blocks count, 2 are needed: other processes took 0.9 of a core, the limit is 0.25"
+    assert found[FAST].paired == {}
+
+
+def test_a_variant_no_block_of_which_counts_is_shown_and_decides_nothing(machine: Machine) -> None:
+    machine.trouble |= {(FAST, n): 0.9 for n in range(1, 99)}
+    found = run()
+    assert (found[FAST].status, found[FAST].blocks, found[FAST].paired) == ("ok", 0, {})
+    assert "0 blocks count" in found[FAST].busy and found[FAST].decode_tokens_per_s.p50 == 50.0
+
+
+def test_memory_that_cannot_be_taken_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def child(work: str, variant: str, *rest: Any) -> dict[str, Any]:
+        if work == "measure_memory" and variant == FAST:
+            raise ChildError("needed 900 MB", kind="memory")
+        return machine(work, variant, *rest)
+
+    monkeypatch.setattr(stage, "_child", child)
+    found = run()
+    assert (found[FAST].status, found[FAST].reason) == ("failed", "memory: memory: needed 900 MB")
+    assert found[GGUF].status == "ok"
+
+
+def test_blocks_are_told_as_they_end(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    assert f"block 2 of {len(machine.timed)}, " in capsys.readouterr().err
+    assert session.FEWEST == 2
