@@ -9,7 +9,9 @@ import argparse
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,14 @@ from tasks.errors import ChildError, DataError
 from tasks.hardware.conditions import conditions
 from tasks.measure import guard, pairing
 from tasks.measure.child import Child, run_child
-from tasks.measure.session import Session, hold
+from tasks.measure.session import Session, Taken, hold
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
 from tasks.records import Artifact, Benchmark, Conditions, PlanEntry, write_text
 from tasks.stage import into_folder, run_stage
 
 SEED = 17
+MEMORY_AT_ONCE = 2
 BLOCKS = "blocks.json"  # every block of the variant's session, beside its record
 
 
@@ -129,30 +132,52 @@ def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[di
             "new_tokens": settings.new_tokens,
             "short": prompts.short,
             "long": prompts.long,
+            "tell_runtime": False,
         }
         for name, entry in entries.items()
     }
+
+    def block(name: str) -> dict[str, Any]:
+        return _child(
+            "measure_time", name, requests[name] | {"tell_runtime": not session.taken[name].answers}, settings
+        )
+
+    def turn(number: int, names: Sequence[str]) -> None:
+        seed, backwards = SEED + number // 2, bool(number % 2)
+        order = pairing.schedule(params.reference, names, settings.rounds, settings.apart, seed, backwards)
+        print(f"  session {number + 1}: {len(order)} blocks", file=sys.stderr, flush=True)
+        hold(session, order, block, settings.max_others_cores, settings.retries)
+
     others = [name for name in entries if name != params.reference]
-    order = pairing.schedule(params.reference, others, settings.sessions, settings.rounds, settings.apart, SEED)
+    session = Session(params.reference, [], {name: Taken() for name in entries})
     before = conditions()
-    session = hold(
-        order,
-        params.reference,
-        lambda name: _child("measure_time", name, requests[name], settings),
-        settings.max_others_cores,
-        settings.retries,
-    )
+    for number in range(settings.sessions + settings.more_sessions):
+        left = others if number < settings.sessions else session.uncertain(others, settings.precision)
+        if left or number < settings.sessions:
+            turn(number, left)
     after = conditions()
-    found = {}
-    for name, entry in entries.items():
-        memory: dict[str, float] | str = ""
-        if session.taken[name].answers or session.taken[name].disturbed:
-            try:
-                memory = _child("measure_memory", name, requests[name], settings)
-            except ChildError as error:
-                memory = f"{error.kind}: {error}"
-        found[name] = record(entry, session, memory, settings, prompts, threads, (before, after))
+    timed = [name for name in entries if session.taken[name].answers or session.taken[name].disturbed]
+    memory = _memory(timed, requests, settings)
+    found = {
+        name: record(entry, session, memory.get(name, ""), settings, prompts, threads, (before, after))
+        for name, entry in entries.items()
+    }
     return found, session
+
+
+def _memory(
+    names: Sequence[str], requests: Mapping[str, dict[str, Any]], settings: config.Benchmark
+) -> dict[str, Mapping[str, float] | str]:
+    """Each one's memory, or why there is none; some at a time, as what a process holds does not depend on its speed."""
+
+    def take(name: str) -> Mapping[str, float] | str:
+        try:
+            return _child("measure_memory", name, requests[name], settings)
+        except ChildError as error:
+            return f"{error.kind}: {error}"
+
+    with ThreadPoolExecutor(max_workers=min(MEMORY_AT_ONCE, config.usable_cores())) as pool:
+        return dict(zip(names, pool.map(take, names), strict=True))
 
 
 def record(

@@ -185,7 +185,42 @@ def test_memory_that_cannot_be_taken_is_said(machine: Machine, monkeypatch: pyte
     assert found[GGUF].status == "ok"
 
 
+def test_a_speedup_that_is_not_known_well_gets_more_sessions_up_to_a_budget(machine: Machine) -> None:
+    speeds = iter(range(999))
+
+    def wandering(work: str, variant: str, *rest: Any) -> dict[str, Any]:
+        found = machine(work, variant, *rest)
+        if variant == GGUF and work == "measure_time":
+            found |= {"decode_tokens_per_s": [30.0 * (1 + next(speeds) % 2)]}
+        return found
+
+    stage_child = pytest.MonkeyPatch()
+    stage_child.setattr(stage, "_child", wandering)
+    found = run()
+    stage_child.undo()
+    assert (found[FAST].blocks, found[GGUF].blocks) == (4, 8)
+    exact = found[FAST].paired["decode_tokens_per_s"]
+    assert exact.high / exact.low < 1.21 < found[GGUF].paired["decode_tokens_per_s"].high
+
+
+def test_properties_of_the_runtime_are_asked_for_once(machine: Machine) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def child(work: str, variant: str, request: dict[str, Any], settings: Any) -> dict[str, Any]:
+        if work == "measure_time":
+            asked.append((variant, request["tell_runtime"]))
+        return machine(work, variant, request, settings)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(stage, "_child", child)
+    found = run()
+    patch.undo()
+    assert [told for variant, told in asked if variant == FAST] == [True, False, False, False]
+    assert found[FAST].runtime == {"threads": "2"}
+
+
 def test_blocks_are_told_as_they_end(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     run()
-    assert f"block 2 of {len(machine.timed)}, " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"session 1: {len(machine.timed) // 2} blocks" in said and "block 2 of " in said
     assert session.FEWEST == 2

@@ -47,28 +47,22 @@ class Speedup:
     pairs: int
 
 
-def schedule(reference: str, others: Sequence[str], sessions: int, rounds: int, apart: int, seed: int) -> list[str]:
-    """The order of blocks: every round all others in an order of its own, a reference block at least every `apart`.
+def schedule(reference: str, others: Sequence[str], rounds: int, apart: int, seed: int, backwards: bool) -> list[str]:
+    """The order of blocks of one session: every round all others in an order of its own, a reference block before
+    and after each round and at most `apart` blocks from the next.
 
-    The second session of each two goes backwards, so that a drift over the first does not come back as a difference.
-    The last block is a reference block again: each of the others has one on both sides.
+    Of two sessions with one seed the second goes backwards, so that a drift does not come back as a difference.
 
-    >>> schedule("ref", ["a", "b", "c"], sessions=1, rounds=2, apart=2, seed=1)
+    >>> schedule("ref", ["a", "b", "c"], rounds=2, apart=2, seed=1, backwards=False)
     ['ref', 'a', 'c', 'ref', 'b', 'ref', 'a', 'b', 'ref', 'c', 'ref']
     """
-    order: list[str] = []
-    for session in range(sessions):
-        dice = random.Random(seed + session // 2)  # noqa: S311 - an order, not a secret
-        made: list[str] = []
-        for _ in range(rounds):
-            mixed = dice.sample(list(others), len(others))
-            for start in range(0, len(mixed), apart):
-                made += [reference, *mixed[start : start + apart]]
-            made += [reference] * (not others)
-        made.append(reference)
-        made = made[::-1] if session % 2 else made
-        order += made[1:] if order else made  # two sessions share the reference block between them
-    return order
+    dice = random.Random(seed)  # noqa: S311 - an order, not a secret
+    order = [reference]
+    for _ in range(rounds):
+        mixed = dice.sample(list(others), len(others))
+        for start in range(0, max(len(mixed), 1), apart):
+            order += [*mixed[start : start + apart], reference]
+    return order[::-1] if backwards else order
 
 
 def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, seed: int = 0) -> Speedup | None:
@@ -117,9 +111,11 @@ def beyond(low: float, high: float, floor: float | None) -> Interval:
 
 
 def noise_floor(against_itself: Speedup) -> float:
-    """How far a comparison of the reference with itself reaches from 1, by the farther end of its interval.
+    """How far the reference was from itself, as a share: what this session calls a difference where there is none.
 
-    >>> round(noise_floor(Speedup(1.0, 0.98, 1.01, 4, 20)), 4)
+    Its own interval is not added: the noise of single blocks is in every interval already.
+
+    >>> round(noise_floor(Speedup(0.98, 0.9, 1.05, 4, 20)), 4)
     0.0204
     """
-    return max(1 / against_itself.low, against_itself.high, 1.0) - 1
+    return max(1 / against_itself.value, against_itself.value) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from tasks.measure import guard
 from tasks.measure.pairing import PHASES, Block, noise_floor, speedup
 from tasks.records import Disturbance, Paired
 
+DECIDING = ("prefill_tokens_per_s", "decode_tokens_per_s")  # phases that gates are about
 FEWEST = 2  # blocks of a variant that must count before its speed decides anything
 
 
@@ -42,8 +44,21 @@ class Session:
     """All blocks that count, in the order of time, and what was found about each variant."""
 
     reference: str
-    blocks: Sequence[Block]
-    taken: Mapping[str, Taken]
+    blocks: list[Block]
+    taken: dict[str, Taken]
+
+    def uncertain(self, variants: Sequence[str], precision: float) -> list[str]:
+        """Those whose speedup in reading or writing is not yet known within `precision`, a share, to either side.
+
+        To stop when an interval is narrow enough does not look at where it lies, so that it favours no verdict
+        (fixed-width sequential intervals: Chow and Robbins 1965).
+        """
+
+        def wide(variant: str) -> bool:
+            found = [speedup(self.blocks, variant, self.reference, phase) for phase in DECIDING]
+            return any(one is None or math.log(one.high / one.low) / 2 > math.log(1 + precision) for one in found)
+
+        return [name for name in variants if not self.taken[name].failure and wide(name)]
 
     def paired(self, variant: str) -> dict[str, Paired]:
         """Speedups of one variant per phase; of the reference, how it compares with itself."""
@@ -60,18 +75,16 @@ class Session:
 
 
 def hold(
-    order: Sequence[str], reference: str, measure: Callable[[str], dict[str, Any]], most_cores: float, retries: int
-) -> Session:
-    """Time the blocks in this order. `measure` starts a fresh process for a variant and returns what it measured.
+    session: Session, order: Sequence[str], measure: Callable[[str], dict[str, Any]], most_cores: float, retries: int
+) -> None:
+    """Time blocks in this order and add them. `measure` starts a fresh process for a variant, returns what it measured.
 
     A block that other processes disturbed is timed again at once, at most `retries` times, and then left out. A variant
     whose process fails gets no further blocks; without the reference nothing can be compared, so its failure ends all.
     """
-    taken = {name: Taken() for name in dict.fromkeys(order)}
-    blocks: list[Block] = []
     for number, name in enumerate(order, start=1):
-        own = taken[name]
-        if own.failure:
+        own = session.taken.setdefault(name, Taken())
+        if own.failure or session.taken[session.reference].failure:
             continue
         label = f"block {number} of {len(order)}, {name}"
         try:
@@ -79,8 +92,6 @@ def hold(
         except ChildError as error:
             own.failure = f"{error.kind}: {error}"
             print(f"  {label}: {own.failure}", file=sys.stderr, flush=True)
-            if name == reference:
-                break
             continue
         own.discarded += timed.discarded
         own.disturbances.append(timed.disturbance)
@@ -90,9 +101,8 @@ def hold(
             continue
         own.answers.append(timed.answer)
         samples = {phase: timed.answer[phase] for phase in PHASES if timed.answer.get(phase)}
-        blocks.append(Block(name, time.monotonic() - timed.disturbance.seconds / 2, samples))
+        session.blocks.append(Block(name, time.monotonic() - timed.disturbance.seconds / 2, samples))
         print(f"  {label}: {_shown(timed.answer)}", file=sys.stderr, flush=True)
-    return Session(reference, blocks, taken)
 
 
 def _shown(answer: Mapping[str, Any]) -> str:
