@@ -79,12 +79,21 @@ class Reading(Record, Generic[T]):
 
 
 class Quantity(Record):
-    """A repeated measurement: median, extremes and count. The unit is in the field that holds it."""
+    """A repeated measurement: median, extremes, count and quartiles. The unit is in the field that holds it."""
 
     p50: float
     low: float
     high: float
     n: int
+    q25: float | None = None  # quartiles, from four on
+    q75: float | None = None
+
+    @property
+    def unsteadiness(self) -> float:
+        """Distance of the quartiles / median, which more repetitions do not widen; the spread where there are few."""
+        if self.q25 is None or self.q75 is None:
+            return self.spread
+        return (self.q75 - self.q25) / self.p50 if self.p50 else 0.0
 
     @property
     def spread(self) -> float:

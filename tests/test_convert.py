@@ -73,7 +73,7 @@ def prepared(tmp_path_factory, tiny_model):
     shutil.copytree(tiny_model, root / paths.MODEL)
     params = factories.params(
         data={"evaluation_rows": 3, "calibration_rows": 4}, convert={"probe_tokens": 48},
-        benchmark={"sessions": 1, "repeats": 2, "new_tokens": 8, "max_others_cores": 64.0},
+        benchmark={"sessions": 1, "more_sessions": 0, "repeats": 2, "new_tokens": 8, "max_others_cores": 64.0},
     )  # fmt: skip
     data(params.data, params.convert.probe_tokens, paths.MODEL, paths.DATA)
     patch.setenv("PYTHONPATH", str(factories.__file__).rsplit("/", 2)[0])

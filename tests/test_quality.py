@@ -123,6 +123,7 @@ def test_quantity_lies_between_its_extremes(samples):
     q = quantity(samples)
     assert q.low <= q.p50 <= q.high
     assert q.n == len(samples)
+    assert (q.q25 is None) == (q.n < 4) or q.low <= q.q25 <= q.p50 <= q.q75 <= q.high
     assert q.spread >= 0
 
 

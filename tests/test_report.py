@@ -149,6 +149,12 @@ def test_nearest_and_by_how_much_each_missed(strict: Findings) -> None:
     assert len(reasons) == 1 and reasons[0].startswith("decode speed, prefill speed, slowest tokens, peak memory: ")
 
 
+def test_the_noise_floor_is_told(found: Findings) -> None:
+    said = [note for note in notes.notes(found) if "took turns" in note]
+    assert len(said) == 1
+    assert "4 of each variant" in said[0] and "1.00× in decode and 1.00× in prefill" in said[0]
+
+
 def test_inconclusive_is_not_called_failed(found: Findings) -> None:
     gates = found.scores.gates.model_copy(update={"outcome": "inconclusive", "winner": None})
     scores = dataclasses.replace(found.scores, gates=gates)
@@ -327,7 +333,7 @@ def test_notes_of_every_run(found: Findings) -> None:
     text = "\n".join(notes.notes(found))
     assert "not against the model as it was trained" in text
     assert "40 rows of gsm8k, 7448 next-token predictions" in text
-    assert "varied by more than 20% for torch-bf16, onnx-fp32" in text
+    assert "blocks that took turns with the reference" in text
     assert "mlx-int8 (6 rows, 1102 predictions)" in text
     whole = found.model.model_copy(update={"origin": "org/name from the hub, float32"})
     assert "as it was trained" not in "\n".join(notes.notes(dataclasses.replace(found, model=whole)))

@@ -28,7 +28,15 @@ def quantity(samples: Sequence[float]) -> Quantity:
     """Median, extremes and count of repeated measurements; raises ValueError on none."""
     if not samples:
         raise ValueError("no samples")
-    return Quantity(p50=statistics.median(samples), low=min(samples), high=max(samples), n=len(samples))
+    quartiles = statistics.quantiles(samples, n=4, method="inclusive") if len(samples) >= 4 else (None, None, None)
+    return Quantity(
+        p50=statistics.median(samples),
+        low=min(samples),
+        high=max(samples),
+        n=len(samples),
+        q25=quartiles[0],
+        q75=quartiles[2],
+    )
 
 
 def spread_of(gaps_ms: Sequence[float]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tasks.records import Benchmark
 from tasks.reporting.figures import gate_name
 from tasks.reporting.findings import Findings, Scores, metric
 
-WIDE = 0.20  # spread beyond which a timing is called approximate
+PHASES = {"decode_tokens_per_s": "decode", "prefill_tokens_per_s": "prefill"}  # whose noise floor is told
 QUANTIZED = re.compile(r"\bI?Q[2-8](_\w+)?\b|\b[2-8][- ]bit\b|\bquantized\b", re.IGNORECASE)
 
 
@@ -89,10 +89,22 @@ def _timing(scores: Scores) -> Iterable[str]:
             f"of them and a 99th {smallest_sample(0.99)}, else none is given."
         )
     yield "Peak memory is that of the whole process with its imports, measured in a pass of its own."
-    wide = [b.variant for b in timed if b.decode_tokens_per_s is not None and b.decode_tokens_per_s.spread > WIDE]
-    if wide:
-        yield f"Decode timings varied by more than {WIDE:.0%} for {', '.join(wide)}: take those as approximate."
+    yield from _pairs(scores)
     yield from _neighbours(timed)
+
+
+def _pairs(scores: Scores) -> Iterable[str]:
+    """How speedups came about, and what a session calls a difference where there is none."""
+    itself = scores.benchmarks.get(scores.reference)
+    floors = {name: itself.paired[phase] for phase, name in PHASES.items() if itself and phase in itself.paired}
+    blocks = {one.paired["decode_tokens_per_s"].blocks for one in scores.benchmarks.values() if one.paired}
+    if floors and blocks:
+        said = " and ".join(f"{found.value:.2f}× in {name}" for name, found in floors.items())
+        yield (
+            "A speedup (×) is the median of ratios between blocks that took turns with the reference, "
+            f"{_range(map(str, blocks))} of each variant. The reference against itself came out at {said}; "
+            "intervals are wider by that."
+        )
 
 
 def _neighbours(timed: list[Benchmark]) -> Iterable[str]:

@@ -80,6 +80,6 @@ def bound(speed: Quantity, share: float | None, limit: float, name: Bound) -> Bo
     """What holds a phase back: its physical limit when it comes near that, else overhead."""
     if share is None:
         return "unknown"
-    if speed.spread > INCONSISTENT:
+    if speed.unsteadiness > INCONSISTENT:
         return "inconsistent"
     return name if share >= limit else "overhead-bound"
