@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test check gate scorecard bench ui deploy promote rollback clean
+.PHONY: help env lock run repro test check gate scorecard bench bench-aa ui deploy promote rollback clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,9 @@ scorecard: $(ENV)  ## the scorecard of the last run as Markdown
 
 bench: $(ENV)  ## time the whole job against the bare calls, and what changes cost (about 40 minutes)
 	python -m flows.bench
+
+bench-aa: $(ENV)  ## how often equals are called different, and whether losses are found (about 30 minutes)
+	python -m flows.bench_aa
 
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
 	python -m flows.ui

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,22 +201,21 @@ def _over(a: float | None, b: float | None) -> float | None:
     return a / b if a is not None and b else None
 
 
-def table(figures: dict[str, float | None]) -> str:
+def table(figures: Mapping[str, float | None], limits: Mapping[str, Limit] = LIMITS) -> str:
     """Figures beside their limits."""
     lines = [f"{'figure':<34}{'value':>10}  {'limit':<10} kept"]
     for name, value in figures.items():
-        limit = LIMITS.get(name)
+        limit = limits.get(name)
         shown = "none" if value is None else f"{value:.3g}" if value < 10 else f"{value:.0f}"
-        lines.append(f"{name:<34}{shown:>10}  {limit or '':<10} {'' if limit is None else limit.holds(value)}")
+        lines.append(f"{name:<34}{shown:>10}  {str(limit or ''):<10} {'' if limit is None else limit.holds(value)}")
     return "\n".join(lines)
 
 
-def summary(figures: dict[str, float | None]) -> dict[str, Any]:
+def summary(name: str, figures: Mapping[str, float | None], limits: Mapping[str, Limit]) -> dict[str, Any]:
     """The closing JSON line."""
-    limits = {name: str(limit) for name, limit in LIMITS.items()}
-    ok = all(limit.holds(figures.get(name)) for name, limit in LIMITS.items())
-    rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
-    return {"name": "bench", "figures": rounded, "limits": limits, "ok": ok}
+    ok = all(limit.holds(figures.get(key)) for key, limit in limits.items())
+    rounded = {key: None if value is None else round(value, 4) for key, value in figures.items()}
+    return {"name": name, "figures": rounded, "limits": {key: str(limit) for key, limit in limits.items()}, "ok": ok}
 
 
 def tell(line: str) -> None:
@@ -242,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="edgewright-bench-") as scratch:
             figures = bench(Path.cwd(), Path(scratch))
         print(table(figures))
-        closing = summary(figures)
+        closing = summary("bench", figures, LIMITS)
         print(json.dumps(closing))
         return 0 if closing["ok"] else 1
 

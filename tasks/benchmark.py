@@ -95,10 +95,12 @@ def key(entry: PlanEntry, reference: PlanEntry, params: config.Params) -> str:
 
 
 def _known(variant: str) -> str:
+    """Key of the record that is there; none where there is no record of this form, or the machine was too busy."""
     try:
-        return Benchmark.read(paths.benchmark_record(variant)).key
-    except DataError:  # absent, or of an older form
+        found = Benchmark.read(paths.benchmark_record(variant))
+    except DataError:
         return ""
+    return "" if found.busy else found.key
 
 
 def measurable(entry: PlanEntry, artifact: Artifact) -> bool:

@@ -95,6 +95,14 @@ def test_what_did_not_change_is_not_timed_again(machine: Machine) -> None:
     assert set(machine.timed) == {REFERENCE, GGUF}
 
 
+def test_a_machine_that_was_busy_gets_another_chance(machine: Machine) -> None:
+    machine.trouble |= {(FAST, n): 0.9 for n in range(2, 99)}
+    assert run()[FAST].busy
+    machine.trouble.clear()
+    machine.timed.clear()
+    assert run()[FAST].busy == "" and set(machine.timed) == {REFERENCE, FAST}
+
+
 def test_settings_and_the_reference_are_everybodys(machine: Machine) -> None:
     run()
     machine.timed.clear()

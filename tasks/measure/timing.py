@@ -51,13 +51,17 @@ def spread_of(gaps_ms: Sequence[float]) -> dict[str, Any]:
 
 
 def measure_time(request: dict[str, Any]) -> dict[str, Any]:
-    """Time load, first call, first token, prefill and decode (in the child).
+    """Time the artifact in its runtime (in the child)."""
+    return time_backend(backend(request["backend"]), request)
+
+
+def time_backend(module: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Time load, first call, first token, prefill and decode.
 
     Every prompt is used once, so that no cache of an earlier one helps. Time to first token: prompt in, one token
     out. Prefill: prompt tokens over that time for the long prompts. Decode: tokens after the first over the time
     between first and last.
     """
-    module = backend(request["backend"])
     module.import_runtime()
     began = time.perf_counter()
     session: Session = module.load(Path(request["artifact"]), request["threads"], "generate")

@@ -1,0 +1,296 @@
+"""How often equals are called different, and whether a slowdown of a tenth and a loss of quality are found.
+
+An artifact is timed against itself, and against itself slowed down by a tenth, by the code that times variants. The
+reference with one layer disturbed is scored and judged by the code that scores and judges variants. The last line is
+JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.bench import Limit, copy, summary, table, timed
+from tasks import config, gate, paths
+from tasks.backends.base import backend
+from tasks.config import Params
+from tasks.measure import guard, pairing, timing
+from tasks.measure.child import Child, run_child
+from tasks.measure.pairing import beyond, noise_floor, speedup
+from tasks.measure.session import Session, Taken, hold
+from tasks.models.source import sample_path
+from tasks.models.text_data import EvaluationSet, Prompts
+from tasks.records import Artifact, Evaluation, Outcome, PlanEntry, Recommendation
+from tasks.search.scorecard import scorecard
+from tasks.stage import run_stage
+
+REFERENCE, SAME, SLOWER = "itself", "same", "slower"
+COMPARISONS, SLOWED = 40, 20  # how many of equals, and with one slowed down
+AT_ONCE = (4, 2)  # of each, in one timing session
+SLOWDOWN = 0.10
+FAST = {"repeats": 2, "decode_repeats": 1, "new_tokens": 32}  # of prompts of PROMPT tokens: a short block
+PROMPT = 64
+PHASES = ("decode_tokens_per_s", "prefill_tokens_per_s")
+DISTURBED, LARGE_LOSS, SMALL_LOSS = 20, 0.08, 0.005  # models, and shares of the accuracy they lose
+LAYER = "model.layers.15.mlp.down_proj.weight"
+
+LIMITS = {
+    **{f"equals_called_different_{phase.split('_')[0]}": Limit(most=COMPARISONS / 20) for phase in PHASES},
+    **{f"slowdowns_found_{phase.split('_')[0]}": Limit(least=SLOWED * 0.95) for phase in PHASES},
+    "large_losses_failed": Limit(least=DISTURBED),
+    "small_losses_failed": Limit(most=0),
+}
+
+
+# -- speed -------------------------------------------------------------------------------------------------------------
+
+
+class Slowed:
+    """A session whose every call and token takes a share longer, spent spinning as a slower kernel would."""
+
+    def __init__(self, session: Any, share: float) -> None:
+        """Stand before `session`."""
+        self._session, self._share = session, share
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt, and wait."""
+        began = time.perf_counter()
+        self._session.prefill(ids)
+        self._spin(time.perf_counter() - began)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: Callable[[int], None] | None = None) -> list[int]:
+        """Continue, and wait after each token."""
+        last = time.perf_counter()
+
+        def later(token: int) -> None:
+            nonlocal last
+            self._spin(time.perf_counter() - last)
+            if on_token:
+                on_token(token)
+            last = time.perf_counter()
+
+        made: list[int] = self._session.generate(ids, new_tokens, later)
+        return made
+
+    def _spin(self, took: float) -> None:
+        until = time.perf_counter() + self._share * took
+        while time.perf_counter() < until:
+            pass
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the session's own."""
+        return getattr(self._session, name)
+
+
+class SlowedBackend:
+    """A backend whose sessions are slowed down."""
+
+    def __init__(self, module: Any, share: float) -> None:
+        """Stand before the backend `module`."""
+        self._module, self._share = module, share
+
+    def import_runtime(self) -> None:
+        """Import what it stands before."""
+        self._module.import_runtime()
+
+    def load(self, *arguments: Any) -> Slowed:
+        """Open the artifact."""
+        return Slowed(self._module.load(*arguments), self._share)
+
+
+def measure_slower(request: dict[str, Any]) -> dict[str, Any]:
+    """`timing.measure_time` of a runtime that is slowed down (in the child)."""
+    return timing.time_backend(SlowedBackend(backend(request["backend"]), request["slowdown"]), request)
+
+
+def compare_speeds(folder: Path, params: Params) -> dict[str, float]:
+    """Time the sample's own GGUF against itself and against itself slowed down; how many of each were called so."""
+    artifact = folder / "artifact"
+    artifact.mkdir()
+    (artifact / "model.gguf").symlink_to(sample_path())
+    prompts = Prompts.read(folder / paths.PROMPTS)
+    called = {name: 0 for name in LIMITS if "loss" not in name}
+    sessions = COMPARISONS // AT_ONCE[0]
+    for number in range(sessions):
+        session = _session(folder, artifact, prompts, params, number)
+        for phase in PHASES:
+            short = phase.split("_")[0]
+            verdicts = {name: _verdict(session, name, phase) for name in session.taken if name != REFERENCE}
+            called[f"equals_called_different_{short}"] += sum(
+                verdict != "equal" for name, verdict in verdicts.items() if name.startswith(SAME)
+            )
+            called[f"slowdowns_found_{short}"] += sum(
+                verdict == "slower" for name, verdict in verdicts.items() if name.startswith(SLOWER)
+            )
+        tell(f"session {number + 1} of {sessions}: {', '.join(f'{name} {count}' for name, count in called.items())}")
+    return {name: float(count) for name, count in called.items()}
+
+
+def _session(folder: Path, artifact: Path, prompts: Prompts, params: Params, number: int) -> Session:
+    settings, threads = params.benchmark, config.threads(params)
+    request = {
+        "backend": "gguf", "artifact": str(artifact), "threads": threads, "slowdown": SLOWDOWN, "tell_runtime": False,
+        "short": [ids[:PROMPT] for ids in prompts.short], "long": [ids[:PROMPT] for ids in prompts.long], **FAST,
+    }  # fmt: skip
+    others = [f"{SAME}-{i}" for i in range(AT_ONCE[0])] + [f"{SLOWER}-{i}" for i in range(AT_ONCE[1])]
+
+    def block(name: str) -> dict[str, Any]:
+        work = "flows.bench_aa:measure_slower" if name.startswith(SLOWER) else "tasks.measure.timing:measure_time"
+        log = folder / paths.LOGS / f"aa-{name}.log"
+        return run_child(Child(work, request, settings.limits, log, name, threads, timed=True))
+
+    session = Session(REFERENCE, [], {name: Taken() for name in (REFERENCE, *others)})
+    for turn in range(settings.sessions):
+        seed = 2 * number + turn // 2
+        order = pairing.schedule(REFERENCE, others, settings.rounds, settings.apart, seed, bool(turn % 2))
+        hold(session, order, block, settings.max_others_cores, settings.retries)
+    return session
+
+
+def _verdict(session: Session, name: str, phase: str) -> str:
+    own = speedup(session.blocks, name, REFERENCE, phase)
+    itself = speedup(session.blocks, REFERENCE, REFERENCE, phase)
+    if own is None or itself is None:
+        return "equal"
+    interval = beyond(own.low, own.high, noise_floor(itself))
+    return "slower" if interval.high < 1 else "faster" if interval.low > 1 else "equal"
+
+
+# -- quality -----------------------------------------------------------------------------------------------------------
+
+
+def compare_qualities(folder: Path, params: Params) -> dict[str, float]:
+    """Judge the reference with one layer disturbed, much and a little; how many of each failed the quality gates."""
+    model = Disturbed(folder, config.shared_threads())
+    failed = {}
+    for name, loss in (("large_losses_failed", LARGE_LOSS), ("small_losses_failed", SMALL_LOSS)):
+        strength = model.strength_of(loss)
+        outcomes = [model.outcome(params, seed, strength) for seed in range(DISTURBED)]
+        failed[name] = float(outcomes.count("fail"))
+        counts = ", ".join(f"{outcomes.count(o)} {o}" for o in ("pass", "inconclusive", "fail"))
+        tell(f"a loss of {loss:.1%} (noise of {strength:.3f} of the layer's own spread): {counts}")
+    return failed
+
+
+class Disturbed:
+    """The reference model, whose layer gets noise of a given strength, scored as variants are."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        """Load the model, the rows, and what the reference made of them."""
+        import numpy as np
+
+        from tasks.measure.quality import Tokens
+
+        self._session = backend("torch").load(folder / paths.MODEL, threads, "score")
+        self._weight = dict(self._session._model.named_parameters())[LAYER]
+        self._kept = self._weight.detach().clone()
+        self._rows = EvaluationSet.read(folder / paths.EVALUATION_SET).rows
+        self._reference = Tokens.load(folder / paths.REFERENCE_TOKENS)
+        self._logprobs = np.load(folder / paths.REFERENCE_LOGPROBS, mmap_mode="r")
+
+    def quality(self, seed: int, strength: float) -> Any:
+        """Figures of the disturbed model against the reference."""
+        import numpy as np
+        import torch
+
+        from tasks.measure.quality import join, score_row, summarise
+
+        noise = torch.randn(self._kept.shape, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            self._weight.copy_(self._kept + strength * self._kept.std() * noise)
+        parts, start = [], 0
+        for row in self._rows:
+            base = self._logprobs[start : start + len(row.ids) - 1]
+            parts.append(score_row(self._session.score(row.ids), np.array(row.ids), base))
+            start += len(row.ids) - 1
+        return summarise(join(parts), self._reference)
+
+    def strength_of(self, loss: float, tries: int = 7) -> float:
+        """The strength at which seed 0 loses this share of the accuracy, by halving an interval in the logarithm."""
+        low, high = 0.01, 30.0
+        for _ in range(tries):
+            middle = (low * high) ** 0.5
+            low, high = (middle, high) if 1 - self.quality(0, middle).retention < loss else (low, middle)
+        return float((low * high) ** 0.5)
+
+    def outcome(self, params: Params, seed: int, strength: float) -> Outcome:
+        """The verdict of the quality gates."""
+        return judged(params, self.quality(seed, strength))
+
+
+def judged(params: Params, quality: Any) -> Outcome:
+    """The verdict of the gates on retention, perplexity and divergence over these figures."""
+    import dataclasses
+
+    name = next(n for n, variant in params.variants.items() if variant.role == "candidate")
+    entry = PlanEntry.read(paths.plan(name))
+    evaluation = Evaluation(
+        variant=name, status="ok", reason="", command="", reference=params.reference, **dataclasses.asdict(quality)
+    )
+    made = Artifact(variant=name, status="ok", reason="", command="", recipe=entry.recipe, size_mb=1.0)
+    rows = scorecard(params, {name: entry}, {name: made}, {name: evaluation}, {})
+    off = {
+        limit: None for limit in config.Gate.model_fields if "speedup" in limit or "share" in limit or "tail" in limit
+    }
+    only = params.model_copy(update={"gate": params.gate.model_copy(update=off)})
+    found = Recommendation(reference=params.reference, rows=rows, front=(), ranking=(), reason="")
+    return gate.gate(only, found).verdicts[0].outcome
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def bench(root: Path, scratch: Path, parts: Sequence[str]) -> dict[str, float | None]:
+    """Prepare model, data and reference in a fresh copy, and compare there."""
+    folder = copy(root, scratch / "aa")
+    for stage in ("code", "detect", "fetch", "data", "reference", "assess"):
+        if timed(folder, "-m", f"tasks.{stage}") is None:
+            return dict.fromkeys(LIMITS)
+    figures: dict[str, float | None] = {}
+    with contextlib.chdir(folder):
+        params = config.load()
+        if "speed" in parts:
+            with guard.device_to_itself():
+                figures |= compare_speeds(folder, params)
+        if "quality" in parts:
+            figures |= compare_qualities(folder, params)
+    return figures
+
+
+def tell(line: str) -> None:
+    """One line of progress."""
+    print(f"bench-aa: {line}", file=sys.stderr, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of `make bench-aa`."""
+    made = argparse.ArgumentParser(prog="python -m flows.bench_aa", description=__doc__)
+    made.add_argument("--only", choices=("speed", "quality"), help="one half of the comparisons")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; exit code 1 when a limit is not kept."""
+    only = parser().parse_args(argv).only
+
+    def work() -> int:
+        with tempfile.TemporaryDirectory(prefix="edgewright-aa-") as scratch:
+            figures = bench(Path.cwd(), Path(scratch), (only,) if only else ("speed", "quality"))
+        limits = {name: limit for name, limit in LIMITS.items() if name in figures}
+        print(table(figures, limits))
+        closing = summary("bench-aa", figures, limits)
+        print(json.dumps(closing))
+        return 0 if closing["ok"] else 1
+
+    return run_stage(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
