@@ -207,7 +207,7 @@ def table(figures: Mapping[str, float | None], limits: Mapping[str, Limit] = LIM
     for name, value in figures.items():
         limit = limits.get(name)
         shown = "none" if value is None else f"{value:.3g}" if value < 10 else f"{value:.0f}"
-        lines.append(f"{name:<34}{shown:>10}  {str(limit or ''):<10} {'' if limit is None else limit.holds(value)}")
+        lines.append(f"{name:<34}{shown:>10}  {limit or ''!s:<10} {'' if limit is None else limit.holds(value)}")
     return "\n".join(lines)
 
 

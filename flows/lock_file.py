@@ -22,13 +22,17 @@ LAST_GOOD = Path("artifacts") / ".dvc.lock.last"
 
 
 def speed_up() -> None:
-    """Let DVC read and write its lock file by `parse` and `dump`; every other file stays with DVC's own functions."""
+    """Let DVC read and write its lock file by `parse` and `dump`; every other file stays with DVC's own functions.
+
+    A DVC that has no such functions keeps its own pace.
+    """
     from dvc.utils import strictyaml
     from dvc.utils.serialize import _yaml
 
-    slow_read, slow_update, slow_write = _yaml.parse_yaml, _yaml.parse_yaml_for_update, _yaml._dump
-    if getattr(slow_write, "quick", False):
+    names = ("parse_yaml", "parse_yaml_for_update", "_dump")
+    if not all(hasattr(_yaml, name) for name in names) or getattr(_yaml._dump, "quick", False):
         return
+    slow_read, slow_update, slow_write = (getattr(_yaml, name) for name in names)
 
     def read(text: str, path: Any, typ: str = "safe") -> Any:
         return parse(text, path) if typ == "safe" and Path(path).name == NAME else slow_read(text, path, typ)
