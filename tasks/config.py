@@ -98,8 +98,8 @@ class Benchmark(Block):
     limits: Limits = Limits()
     threads: Annotated[int, Field(ge=0)] = 0  # 0: the cores this process may use
     sessions: Count = 2  # every second goes through its blocks backwards
-    more_sessions: Annotated[int, Field(ge=0)] = 2  # for variants whose speedup is not known within `precision`
-    precision: Positive = 0.1
+    more_sessions: Annotated[int, Field(ge=0)] = 1  # for variants whose speedup is not known within `precision`
+    precision: Positive = 0.2
     rounds: Count = 2  # blocks of each variant in a session, each a fresh process
     apart: Count = 5  # blocks of other variants between two of the reference, at most
     repeats: Count = 3  # prompts per block for time to first token and prefill
