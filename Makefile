@@ -69,10 +69,10 @@ gate: $(ENV)  ## the verdict as an exit code (python -m tasks.gate --enforce: 0 
 scorecard: $(ENV)  ## the scorecard of the last run as Markdown
 	@python -m tasks.report --markdown
 
-bench: $(ENV)  ## time the whole job against the bare calls, and what changes cost (about 40 minutes)
+bench: $(ENV)  ## time the whole job against the bare calls, and what changes cost (most of an hour)
 	python -m flows.bench
 
-bench-aa: $(ENV)  ## how often equals are called different, and whether losses are found (about 30 minutes)
+bench-aa: $(ENV)  ## how often equals are called different, and whether losses are found
 	python -m flows.bench_aa
 
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout

@@ -218,6 +218,13 @@ def summary(name: str, figures: Mapping[str, float | None], limits: Mapping[str,
     return {"name": name, "figures": rounded, "limits": {key: str(limit) for key, limit in limits.items()}, "ok": ok}
 
 
+def conclude(name: str, figures: Mapping[str, float | None], limits: Mapping[str, Limit]) -> int:
+    """Print the table and the closing line; the exit code is 1 when a limit is not kept."""
+    closing = summary(name, figures, limits)
+    print(f"{table(figures, limits)}\n{json.dumps(closing)}")
+    return 0 if closing["ok"] else 1
+
+
 def tell(line: str) -> None:
     """One line of progress."""
     print(f"bench: {line}", file=sys.stderr, flush=True)
@@ -240,10 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         with tempfile.TemporaryDirectory(prefix="edgewright-bench-") as scratch:
             figures = bench(Path.cwd(), Path(scratch))
-        print(table(figures))
-        closing = summary("bench", figures, LIMITS)
-        print(json.dumps(closing))
-        return 0 if closing["ok"] else 1
+        return conclude("bench", figures, LIMITS)
 
     return run_stage(work)
 

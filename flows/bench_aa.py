@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.bench import Limit, copy, summary, table, timed
+from flows.bench import Limit, conclude, copy, tell, timed
 from tasks import config, gate, paths
 from tasks.backends.base import backend
 from tasks.config import Params
+from tasks.gates import suites
 from tasks.measure import guard, pairing, timing
 from tasks.measure.child import Child, run_child
-from tasks.measure.pairing import beyond, noise_floor, speedup
+from tasks.measure.pairing import beyond
 from tasks.measure.session import Session, Taken, hold
 from tasks.models.source import sample_path
 from tasks.models.text_data import EvaluationSet, Prompts
 from tasks.records import Artifact, Evaluation, Outcome, PlanEntry, Recommendation
-from tasks.search.scorecard import scorecard
+from tasks.search.scorecard import QUALITY, scorecard
 from tasks.stage import run_stage
 
 REFERENCE, SAME, SLOWER = "itself", "same", "slower"
@@ -155,11 +154,11 @@ def _session(folder: Path, artifact: Path, prompts: Prompts, params: Params, num
 
 
 def _verdict(session: Session, name: str, phase: str) -> str:
-    own = speedup(session.blocks, name, REFERENCE, phase)
-    itself = speedup(session.blocks, REFERENCE, REFERENCE, phase)
-    if own is None or itself is None:
-        return "equal"
-    interval = beyond(own.low, own.high, noise_floor(itself))
+    """What the figures of one variant say; `undecided` counts as a wrong answer, as no comparison was made."""
+    found = session.paired(name).get(phase)
+    if found is None:
+        return "undecided"
+    interval = beyond(found.low, found.high, found.floor)
     return "slower" if interval.high < 1 else "faster" if interval.low > 1 else "equal"
 
 
@@ -236,9 +235,7 @@ def judged(params: Params, quality: Any) -> Outcome:
     )
     made = Artifact(variant=name, status="ok", reason="", command="", recipe=entry.recipe, size_mb=1.0)
     rows = scorecard(params, {name: entry}, {name: made}, {name: evaluation}, {})
-    off = {
-        limit: None for limit in config.Gate.model_fields if "speedup" in limit or "share" in limit or "tail" in limit
-    }
+    off = {limit.gate: None for limit in suites.thresholds(params.gate) if limit.metric not in QUALITY}
     only = params.model_copy(update={"gate": params.gate.model_copy(update=off)})
     found = Recommendation(reference=params.reference, rows=rows, front=(), ranking=(), reason="")
     return gate.gate(only, found).verdicts[0].outcome
@@ -264,11 +261,6 @@ def bench(root: Path, scratch: Path, parts: Sequence[str]) -> dict[str, float | 
     return figures
 
 
-def tell(line: str) -> None:
-    """One line of progress."""
-    print(f"bench-aa: {line}", file=sys.stderr, flush=True)
-
-
 def parser() -> argparse.ArgumentParser:
     """Command line of `make bench-aa`."""
     made = argparse.ArgumentParser(prog="python -m flows.bench_aa", description=__doc__)
@@ -283,11 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         with tempfile.TemporaryDirectory(prefix="edgewright-aa-") as scratch:
             figures = bench(Path.cwd(), Path(scratch), (only,) if only else ("speed", "quality"))
-        limits = {name: limit for name, limit in LIMITS.items() if name in figures}
-        print(table(figures, limits))
-        closing = summary("bench-aa", figures, limits)
-        print(json.dumps(closing))
-        return 0 if closing["ok"] else 1
+        return conclude("bench-aa", figures, {name: limit for name, limit in LIMITS.items() if name in figures})
 
     return run_stage(work)
 

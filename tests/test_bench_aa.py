@@ -65,7 +65,7 @@ def test_a_verdict_on_speed() -> None:
     assert bench_aa._verdict(session, "slower-0", "decode_tokens_per_s") == "slower"
     faster = blocks({"itself": 80.0, "same-0": 100.0, "slower-0": 90.0})
     assert bench_aa._verdict(faster, "same-0", "decode_tokens_per_s") == "faster"
-    assert bench_aa._verdict(faster, "same-0", "prefill_tokens_per_s") == "equal"  # nothing was timed
+    assert bench_aa._verdict(faster, "same-0", "prefill_tokens_per_s") == "undecided"  # nothing was timed
 
 
 @pytest.mark.parametrize(("lost", "outcome"), [(0.0, "pass"), (0.005, "pass"), (0.08, "fail")])
