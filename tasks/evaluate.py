@@ -44,7 +44,7 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
 
     if entry.recipe.role == "reference":  # scored by the stage `reference`: the same weights in the same session
         shutil.copy2(paths.REFERENCE_TOKENS, partial / paths.REFERENCE_TOKENS.name)
-        return _summary(entry, params, Tokens.load(paths.REFERENCE_TOKENS), 0, "scored by the stage reference", {})
+        return _summary(entry, params, Tokens.load(paths.REFERENCE_TOKENS), "scored by the stage reference", {})
     slow = params.evaluate if entry.slow_here else None
     rows, length = (slow.slow_rows, slow.slow_tokens) if slow else (0, 0)
     threads = config.shared_threads()
@@ -69,16 +69,15 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
     reason = "scored on all rows"
     if slow:
         reason = f"scored on the first {length} tokens of the first {rows} rows: slow without its accelerator"
-    return _summary(entry, params, tokens, max(length - 1, 0), reason, answer["runtime"])
+    return _summary(entry, params, tokens, reason, answer["runtime"])
 
 
 def _summary(
-    entry: PlanEntry, params: config.Params, tokens: Tokens, predictions: int, reason: str, runtime: dict[str, str]
+    entry: PlanEntry, params: config.Params, tokens: Tokens, reason: str, runtime: dict[str, str]
 ) -> Evaluation:
-    """Compare with the reference on the same tokens; of each row the first `predictions` (0: all)."""
+    """Compare with the reference on the same tokens."""
     from tasks.measure.quality import Tokens, summarise
 
-    rows = int(tokens.row.max()) + 1
     reference = Tokens.load(paths.REFERENCE_TOKENS)
     return Evaluation(
         variant=entry.variant,
@@ -88,7 +87,7 @@ def _summary(
         reference=params.reference,
         subset=len(tokens.nll) < len(reference.nll),
         runtime=runtime,
-        **dataclasses.asdict(summarise(tokens, reference.beginning(rows, predictions))),
+        **dataclasses.asdict(summarise(tokens, reference.like(tokens))),
     )
 
 

@@ -112,10 +112,12 @@ def test_a_type_without_a_fast_kernel_is_bounded_by_what_it_can_be_widened_to() 
 def test_a_kernel_that_is_missing_leaves_the_other_and_none_leaves_the_reason() -> None:
     import torch
 
-    from tasks.measure.ceiling import _fp32, _throughput
+    from tasks.measure.ceiling import _fp32, _int8_layer, _throughput
 
     def missing(torch: Any, side: int) -> Any:
-        raise AttributeError("no such kernel")
+        raise RuntimeError("no such kernel")
 
+    with pytest.raises(RuntimeError, match="no quantized tensors"):
+        _int8_layer(object(), 4)
     assert min(_throughput(torch, (missing, _fp32))) > 0
     assert _throughput(torch, (missing,)) == "no such kernel"

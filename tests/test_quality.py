@@ -108,14 +108,19 @@ def test_saved_tokens_come_back(tmp_path):
     joined.save(tmp_path / "t.npz")
     back = Tokens.load(tmp_path / "t.npz")
     assert back.row.tolist() == [0, 1, 1]
-    assert back.beginning(1).nll.tolist() == [1.0]
+    assert back.like(tokens([9.0], [0], [0])).nll.tolist() == [1.0]
 
 
-def test_the_beginning_of_rows():
+def test_a_reference_is_cut_to_what_was_scored():
     joined = join([tokens([v, v + 1, v + 2], [1] * 3, [0] * 3) for v in (1.0, 4.0, 7.0)])
-    assert joined.beginning(2).nll.tolist() == [1, 2, 3, 4, 5, 6]
-    assert joined.beginning(2, 2).nll.tolist() == [1, 2, 4, 5]
-    assert joined.beginning(9, 1).row.tolist() == [0, 1, 2]
+    whole, short, few = (
+        join([tokens([0.0] * length, [0] * length, [0] * length) for _ in range(rows)])
+        for rows, length in ((2, 3), (2, 2), (3, 1))
+    )
+    assert joined.like(whole).nll.tolist() == [1, 2, 3, 4, 5, 6]
+    assert joined.like(short).nll.tolist() == [1, 2, 4, 5]
+    assert joined.like(few).row.tolist() == [0, 1, 2]
+    assert joined.like(joined).nll.tolist() == joined.nll.tolist()
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=1))

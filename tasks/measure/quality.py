@@ -40,11 +40,11 @@ class Tokens:
         with np.load(path, allow_pickle=False) as stored:
             return Tokens(**{name: stored[name] for name in ("row", "nll", "correct", "agree", "kl")})
 
-    def beginning(self, rows: int, predictions: int = 0) -> Tokens:
-        """Only the first `rows` rows and of each the first `predictions` (0: all)."""
-        starts = np.flatnonzero(np.diff(self.row, prepend=-1))
-        place = np.arange(len(self.row)) - starts[np.searchsorted(starts, np.arange(len(self.row)), side="right") - 1]
-        keep = (self.row < rows) & ((place < predictions) if predictions else True)
+    def like(self, other: Tokens) -> Tokens:
+        """Only the predictions that `other` has too: of each of its rows as many, from the start."""
+        starts = np.searchsorted(self.row, self.row)  # rows stand in order
+        wanted = np.bincount(other.row, minlength=int(self.row.max()) + 1)
+        keep = np.arange(len(self.row)) - starts < wanted[self.row]
         return Tokens(self.row[keep], self.nll[keep], self.correct[keep], self.agree[keep], self.kl[keep])
 
 
