@@ -20,10 +20,10 @@ from tasks import config, gate, paths
 from tasks.backends.base import backend
 from tasks.config import Params
 from tasks.gates import suites
-from tasks.measure import guard, pairing, timing
+from tasks.measure import guard, timing
 from tasks.measure.child import Child, run_child
 from tasks.measure.pairing import beyond
-from tasks.measure.session import Session, Taken, hold
+from tasks.measure.session import Session, timed_in_turns
 from tasks.models.source import sample_path
 from tasks.models.text_data import EvaluationSet, Prompts
 from tasks.records import Artifact, Evaluation, Outcome, PlanEntry, Recommendation
@@ -140,17 +140,12 @@ def _session(folder: Path, artifact: Path, prompts: Prompts, params: Params, num
     }  # fmt: skip
     others = [f"{SAME}-{i}" for i in range(AT_ONCE[0])] + [f"{SLOWER}-{i}" for i in range(AT_ONCE[1])]
 
-    def block(name: str) -> dict[str, Any]:
+    def block(name: str, _: bool) -> dict[str, Any]:
         work = "flows.bench_aa:measure_slower" if name.startswith(SLOWER) else "tasks.measure.timing:measure_time"
         log = folder / paths.LOGS / f"aa-{name}.log"
         return run_child(Child(work, request, settings.limits, log, name, threads, timed=True))
 
-    session = Session(REFERENCE, [], {name: Taken() for name in (REFERENCE, *others)})
-    for turn in range(settings.sessions):
-        seed = 2 * number + turn // 2
-        order = pairing.schedule(REFERENCE, others, settings.rounds, settings.apart, seed, bool(turn % 2))
-        hold(session, order, block, settings.max_others_cores, settings.retries)
-    return session
+    return timed_in_turns(REFERENCE, others, block, settings, seed=2 * number)
 
 
 def _verdict(session: Session, name: str, phase: str) -> str:
@@ -196,20 +191,15 @@ class Disturbed:
 
     def quality(self, seed: int, strength: float) -> Any:
         """Figures of the disturbed model against the reference."""
-        import numpy as np
         import torch
 
-        from tasks.measure.quality import join, score_row, summarise
+        from tasks.measure.quality import score_rows, summarise
 
         noise = torch.randn(self._kept.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             self._weight.copy_(self._kept + strength * self._kept.std() * noise)
-        parts, start = [], 0
-        for row in self._rows:
-            base = self._logprobs[start : start + len(row.ids) - 1]
-            parts.append(score_row(self._session.score(row.ids), np.array(row.ids), base))
-            start += len(row.ids) - 1
-        return summarise(join(parts), self._reference)
+        scored = score_rows(self._session, [row.ids for row in self._rows], self._logprobs)
+        return summarise(scored, self._reference)
 
     def strength_of(self, loss: float, tries: int = 7) -> float:
         """The strength at which seed 0 loses this share of the accuracy, by halving an interval in the logarithm."""

@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from tasks.errors import ChildError, DataError
 from tasks.hardware.conditions import conditions
 from tasks.measure import guard, pairing
 from tasks.measure.child import Child, run_child
-from tasks.measure.session import Session, Taken, hold
+from tasks.measure.session import Session, timed_in_turns
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
 from tasks.records import Artifact, Benchmark, Conditions, PlanEntry, write_text
@@ -134,29 +133,16 @@ def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[di
             "new_tokens": settings.new_tokens,
             "short": prompts.short,
             "long": prompts.long,
-            "tell_runtime": False,
         }
         for name, entry in entries.items()
     }
 
-    def block(name: str) -> dict[str, Any]:
-        return _child(
-            "measure_time", name, requests[name] | {"tell_runtime": not session.taken[name].answers}, settings
-        )
-
-    def turn(number: int, names: Sequence[str]) -> None:
-        seed, backwards = SEED + number // 2, bool(number % 2)
-        order = pairing.schedule(params.reference, names, settings.rounds, settings.apart, seed, backwards)
-        print(f"  session {number + 1}: {len(order)} blocks", file=sys.stderr, flush=True)
-        hold(session, order, block, settings.max_others_cores, settings.retries)
+    def block(name: str, first: bool) -> dict[str, Any]:
+        return _child("measure_time", name, requests[name] | {"tell_runtime": first}, settings)
 
     others = [name for name in entries if name != params.reference]
-    session = Session(params.reference, [], {name: Taken() for name in entries})
     before = conditions()
-    for number in range(settings.sessions + settings.more_sessions):
-        left = others if number < settings.sessions else session.uncertain(others, settings.precision)
-        if left or number < settings.sessions:
-            turn(number, left)
+    session = timed_in_turns(params.reference, others, block, settings, SEED)
     after = conditions()
     timed = [name for name in entries if session.taken[name].answers or session.taken[name].disturbed]
     memory = _memory(timed, requests, settings)

@@ -96,19 +96,15 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from tasks.backends.base import backend
-    from tasks.measure.quality import join, score_row
+    from tasks.measure.quality import score_rows
     from tasks.models.text_data import EvaluationSet
 
     rows = EvaluationSet.read(Path(request["data"]) / paths.EVALUATION_SET.name).rows
     rows = rows[: request["rows"] or len(rows)]
     reference = np.load(Path(request["reference"]) / paths.REFERENCE_LOGPROBS.name, mmap_mode="r")
     session = backend(request["backend"]).load(Path(request["artifact"]), request["threads"], "score")
-    parts, start = [], 0
-    for row in rows:
-        ids = row.ids[: request["tokens"] or None]
-        parts.append(score_row(session.score(ids), np.array(ids), reference[start : start + len(ids) - 1]))
-        start += len(row.ids) - 1
-    join(parts).save(Path(request["out"]))
+    scored = score_rows(session, [row.ids for row in rows], reference, request["tokens"])
+    scored.save(Path(request["out"]))
     return {"rows": len(rows), "runtime": session.runtime()}
 
 

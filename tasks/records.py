@@ -312,11 +312,9 @@ class Paired(Record):
     value: float  # median of the paired ratios
     low: float  # 95% confidence interval over blocks
     high: float
-    floor: (
-        float | None
-    )  # how far the reference was from itself in the same session, as a share; an effect within is none
     blocks: int
     pairs: int
+    floor: float | None = None  # share by which the reference was from itself in that session; an effect within is none
 
 
 class Benchmark(Record):

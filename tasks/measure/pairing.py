@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.measure.statistics import Interval, clustered_median
+from tasks.records import Paired
 
 # Phases whose samples belong to one prompt each, so that they pair one by one, and whether more is better.
 PHASES: Mapping[str, bool] = {
@@ -36,17 +37,6 @@ class Block:
     samples: Mapping[str, Sequence[float]]
 
 
-@dataclass(frozen=True)
-class Speedup:
-    """How many times as fast as the reference, by the median of the paired ratios."""
-
-    value: float
-    low: float  # 95% confidence interval over blocks
-    high: float
-    blocks: int
-    pairs: int
-
-
 def schedule(reference: str, others: Sequence[str], rounds: int, apart: int, seed: int, backwards: bool) -> list[str]:
     """The order of blocks of one session: every round all others in an order of its own, a reference block before
     and after each round and at most `apart` blocks from the next.
@@ -65,7 +55,7 @@ def schedule(reference: str, others: Sequence[str], rounds: int, apart: int, see
     return order[::-1] if backwards else order
 
 
-def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, seed: int = 0) -> Speedup | None:
+def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, seed: int = 0) -> Paired | None:
     """Compare one variant's blocks with the reference blocks around them; None with fewer than two such blocks.
 
     With `variant` the reference itself this is the A/A comparison: each inner reference block against its neighbours.
@@ -76,7 +66,7 @@ def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, s
     if len(ratios) < 2:
         return None
     middle, interval = clustered_median(ratios, seed)
-    return Speedup(
+    return Paired(
         value=math.exp(middle),
         low=math.exp(interval.low),
         high=math.exp(interval.high),
@@ -110,12 +100,12 @@ def beyond(low: float, high: float, floor: float | None) -> Interval:
     return Interval(low / (1 + (floor or 0.0)), high * (1 + (floor or 0.0)))
 
 
-def noise_floor(against_itself: Speedup) -> float:
+def noise_floor(against_itself: Paired) -> float:
     """How far the reference was from itself, as a share: what this session calls a difference where there is none.
 
     Its own interval is not added: the noise of single blocks is in every interval already.
 
-    >>> round(noise_floor(Speedup(0.98, 0.9, 1.05, 4, 20)), 4)
+    >>> round(noise_floor(Paired(value=0.98, low=0.9, high=1.05, blocks=4, pairs=20)), 4)
     0.0204
     """
     return max(1 / against_itself.value, against_itself.value) - 1

@@ -7,12 +7,14 @@ section 6.4 with rows as clusters).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.backends.base import Session
 from tasks.measure.statistics import percentile
 
 Floats = NDArray[np.float64]
@@ -99,6 +101,21 @@ def join(parts: list[Tokens]) -> Tokens:
     """One row after another, numbered."""
     row = np.concatenate([np.full(len(part.nll), i, dtype=np.int32) for i, part in enumerate(parts)])
     return replace(_concatenate(parts), row=row)
+
+
+def score_rows(
+    session: Session, rows: Sequence[Sequence[int]], reference: NDArray[np.floating], longest: int = 0
+) -> Tokens:
+    """Judge rows of token ids by a loaded artifact; of each row only the first `longest` tokens, 0: all.
+
+    `reference` holds log-probabilities of all rows one below the other, shape (sum(len(row) - 1), vocabulary).
+    """
+    parts, start = [], 0
+    for row in rows:
+        ids = row[: longest or None]
+        parts.append(score_row(session.score(ids), np.array(ids), reference[start : start + len(ids) - 1]))
+        start += len(row) - 1
+    return join(parts)
 
 
 def ratio_with_se(value: Floats, weight: Floats, row: NDArray[np.int32]) -> tuple[float, float | None]:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.config import Benchmark
 from tasks.errors import ChildError
-from tasks.measure import guard
+from tasks.measure import guard, pairing
 from tasks.measure.pairing import PHASES, Block, noise_floor, speedup
 from tasks.records import Disturbance, Paired
 
@@ -68,10 +69,36 @@ class Session:
             itself = speedup(self.blocks, self.reference, self.reference, phase)
             if own is not None:
                 floor = None if itself is None else noise_floor(itself)
-                found[phase] = Paired(
-                    value=own.value, low=own.low, high=own.high, floor=floor, blocks=own.blocks, pairs=own.pairs
-                )
+                found[phase] = own.model_copy(update={"floor": floor})
         return found
+
+
+def timed_in_turns(
+    reference: str, others: Sequence[str], block: Callable[[str, bool], dict[str, Any]], settings: Benchmark, seed: int
+) -> Session:
+    """Time the reference and the others in turns, and once more those whose speedup is not known well enough.
+
+    `block` starts a fresh process for a variant and returns what it measured; it is told whether none of this variant
+    counts yet. Two sessions share a seed, the second goes backwards.
+    """
+    session = Session(reference, [], {name: Taken() for name in (reference, *others)})
+    for number in range(settings.sessions + settings.more_sessions):
+        extra = number >= settings.sessions
+        names = session.uncertain(others, settings.precision) if extra else others
+        if extra and not names:
+            break
+        order = pairing.schedule(
+            reference, names, settings.rounds, settings.apart, seed + number // 2, backwards=bool(number % 2)
+        )
+        print(f"  session {number + 1}: {len(order)} blocks", file=sys.stderr, flush=True)
+        hold(
+            session,
+            order,
+            lambda name: block(name, not session.taken[name].answers),
+            settings.max_others_cores,
+            settings.retries,
+        )
+    return session
 
 
 def hold(
