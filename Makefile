@@ -3,8 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 UV_VERSION := 0.13.9
 
-# A wheel of llama.cpp of our own making: uv compiles anew whenever it fetches the source anew.
-WHEELS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgewright/wheels
+# llama.cpp without its tools, tests and server: half the build time. And without its AMX kernels, which end quantized
+# models with a segmentation fault (ggml-org/llama.cpp issue 20824), where the compiler knows that switch.
+NO_AMX := $(shell echo | $(CXX) -mno-amx-int8 -E - >/dev/null 2>&1 && echo -mno-amx-int8)
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF$(if $(NO_AMX), -DCMAKE_C_FLAGS=$(NO_AMX) -DCMAKE_CXX_FLAGS=$(NO_AMX))
+# A wheel of our own making for this kind of processor, as neither uv nor pip keeps wheels apart by that.
+CPU := $(shell { echo '$(CMAKE_ARGS)'; uname -sm; grep -m1 -E '^(flags|Features)' /proc/cpuinfo || sysctl -n machdep.cpu.brand_string; } 2>/dev/null | cksum | cut -d' ' -f1)
+WHEELS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgewright/wheels/$(CPU)
 LLAMA := $(shell sed -n 's/^llama-cpp-python==\([0-9.]*\).*/\1/p' requirements.lock)
 # PyTorch's CPU build: from wheels pip is told of, else from PyTorch's own CPU index.
 ifeq ($(PIP_FIND_LINKS),)
@@ -12,8 +17,6 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 comma := ,
 export UV_FIND_LINKS := $(WHEELS)$(addprefix $(comma),$(PIP_FIND_LINKS))
-# llama.cpp without its tools, tests and server: half the build time.
-export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DO_NOT_TRACK ?= 1
@@ -38,8 +41,8 @@ $(ENV): requirements.lock
 	@mkdir -p '$(WHEELS)'
 	@test -n "$(wildcard $(WHEELS)/llama_cpp_python-$(LLAMA)-*.whl)" || { \
 	  echo "compiling llama.cpp once for this machine, which takes some minutes (kept in $(WHEELS))"; \
-	  .uv/bin/python -m pip wheel --quiet --no-deps --wheel-dir '$(WHEELS)' llama-cpp-python==$(LLAMA); }
-	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip sync --quiet requirements.lock
+	  .uv/bin/python -m pip wheel --quiet --no-deps --no-cache-dir --wheel-dir '$(WHEELS)' llama-cpp-python==$(LLAMA); }
+	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip sync --quiet --refresh-package llama-cpp-python --reinstall-package llama-cpp-python requirements.lock
 	@touch $@
 
 lock: $(ENV)  ## resolve the environment anew, for Linux and macOS
