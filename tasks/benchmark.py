@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,13 +22,19 @@ from tasks.hardware.conditions import conditions
 from tasks.measure import guard, pairing
 from tasks.measure.child import Child, run_child
 from tasks.measure.session import Session, timed_in_turns
+from tasks.measure.statistics import Trend, trend
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
-from tasks.records import Artifact, Benchmark, Conditions, PlanEntry, write_text
+from tasks.records import Artifact, Benchmark, Change, Conditions, Endurance, PlanEntry, write_text
 from tasks.stage import into_folder, run_stage
 
 SEED = 17
 MEMORY_AT_ONCE = 2
+PASSES = {  # one axis each, in fresh processes
+    "measure_time": "tasks.measure.timing",
+    "measure_memory": "tasks.measure.timing",
+    "measure_endurance": "tasks.measure.endurance",
+}
 BLOCKS = "blocks.json"  # every block of the variant's session, beside its record
 
 
@@ -150,7 +157,46 @@ def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[di
         name: record(entry, session, memory.get(name, ""), settings, prompts, threads, (before, after))
         for name, entry in entries.items()
     }
+    if settings.soak_s:
+        for name, one in found.items():
+            if one.status == "ok" and entries[name].recipe.role == "candidate":
+                found[name] = one.model_copy(update={"endurance": endurance(name, requests[name], settings)})
     return found, session
+
+
+def endurance(name: str, request: Mapping[str, Any], settings: config.Benchmark) -> Endurance:
+    """Soak one variant and put it under stress, in a process of its own; a process that dies is what it showed."""
+    asked = dict(request) | {
+        "soak_s": settings.soak_s,
+        "callers": settings.callers,
+        "stress_tokens": settings.stress_tokens,
+    }
+    known = {"callers": settings.callers, "long_prompt_tokens": settings.stress_tokens, "seconds": settings.soak_s}
+    try:
+        timed = guard.undisturbed(
+            lambda: _child("measure_endurance", name, asked, settings),
+            f"soak of {name}",
+            settings.max_others_cores,
+            settings.retries,
+        )
+    except ChildError as error:
+        why = f"{error.kind}: {error}"
+        return Endurance(requests=0, latency=None, memory=None, failures=(why,), busy=why, **known)
+    latency, memory = timed.answer["latency_ms"], timed.answer["rss_mb"]
+    print(f"  soak of {name}: {len(latency)} requests", file=sys.stderr, flush=True)
+    return Endurance(
+        requests=len(latency),
+        latency=change(trend(latency)),
+        memory=change(trend(memory)),
+        failures=tuple(timed.answer["failures"]),
+        busy=timed.objection,
+        **known,
+    )
+
+
+def change(found: Trend | None) -> Change | None:
+    """A trend as a record."""
+    return None if found is None else Change(value=found.value, low=found.low, high=found.high, p=found.p)
 
 
 def _memory(
@@ -244,7 +290,7 @@ def _child(work: str, variant: str, request: dict[str, Any], settings: config.Be
     log = paths.LOGS / f"benchmark-{variant}-{work}.log"
     label = f"benchmark {variant} ({work.removeprefix('measure_')})"
     threads = request["threads"]
-    return run_child(Child(f"tasks.measure.timing:{work}", request, settings.limits, log, label, threads, timed=True))
+    return run_child(Child(f"{PASSES[work]}:{work}", request, settings.limits, log, label, threads, timed=True))
 
 
 def main(argv: list[str] | None = None) -> int:

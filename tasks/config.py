@@ -44,12 +44,23 @@ class Data(Block):
     source: str = "gsm8k"  # gsm8k | a .jsonl file with "text" (or "question" and "answer") | a .txt file
     calibration_source: str | None = None  # None: split from `source`
     evaluation_rows: Count = 40
+    more: Annotated[float, Field(ge=0, le=10)] = 0.5  # rows and choices beyond these, as a share, where gates need them
     calibration_rows: Count = 32
     max_tokens: Annotated[int, Field(ge=8)] = 256
     prompts: Count = 12
     prompt_tokens_short: Count = 40
     prompt_tokens_long: Count = 256
+    tasks: str | None = None  # a .jsonl file with the user's own tasks; None: made from `source`
+    choices: Annotated[int, Field(ge=0)] = 200  # questions with four answers to choose from
+    choice_prompt_tokens: Count = 48  # of each question its last tokens,
+    choice_tokens: Count = 16  # of each answer its first
+    answers: Annotated[int, Field(ge=0)] = 4  # prompts answered in words, side by side with the reference
     seed: int = 17
+
+    @property
+    def all_rows(self) -> int:
+        """Evaluation rows with those that are scored only where a gate needs them."""
+        return self.evaluation_rows + round(self.evaluation_rows * self.more)
 
 
 class Requirements(Block):
@@ -92,6 +103,8 @@ class Evaluate(Block):
     limits: Limits = Limits()
     slow_rows: Annotated[int, Field(ge=2)] = 4  # rows for a runtime that is slow on this device (MLX without Metal)
     slow_tokens: Annotated[int, Field(ge=2)] = 64  # and of each its first tokens
+    slow_choices: Annotated[int, Field(ge=0)] = 10  # and questions to choose the answer of
+    answer_tokens: Count = 32  # of each answer in words
 
 
 class Benchmark(Block):
@@ -105,6 +118,9 @@ class Benchmark(Block):
     repeats: Count = 3  # prompts per block for time to first token and prefill
     decode_repeats: Count = 1  # prompts per block for decode
     new_tokens: Annotated[int, Field(ge=2)] = 48
+    soak_s: Annotated[float, Field(ge=0)] = 8.0  # seconds of requests one after another, for stability; 0: none
+    callers: Count = 2  # that ask at the same time, under stress
+    stress_tokens: Count = 768  # of the longest prompt under stress
     max_others_cores: Positive = 0.25  # CPU that other processes may take while something is timed
     retries: Annotated[int, Field(ge=0)] = 2  # how often a process is timed again when they take more
 
@@ -134,9 +150,14 @@ class Gate(Block):
     min_retention: Share | None = 0.95
     max_perplexity_ratio: Positive | None = 1.10
     max_mean_kl: Positive | None = 0.20
+    min_task_retention: Share | None = 0.90
     min_decode_speedup: Positive | None = 2.0
     min_prefill_speedup: Positive | None = 1.0
     max_tail_ratio: Positive | None = 3.0
+    max_latency_drift: Positive | None = 0.25
+    max_memory_growth: Positive | None = 0.05
+    max_stress_failures: Annotated[int, Field(ge=0)] | None = 0
+    max_security_findings: Annotated[int, Field(ge=0)] | None = 0
     max_artifact_share: Share | None = 0.50
     max_memory_share: Share | None = 0.50
 

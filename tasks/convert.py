@@ -11,6 +11,7 @@ from tasks.disk import require_disk, size_bytes
 from tasks.errors import ChildError
 from tasks.measure.child import Child, run_child
 from tasks.models import sanity
+from tasks.packaging.manifest import listing
 from tasks.records import Artifact, Check, PlanEntry, Recipe
 from tasks.stage import command, into_folder, run_variant
 
@@ -86,6 +87,8 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Artifact
         precision_found=sanity.describe(answer["check"]["tensor_share"]),
     )
     problem = sanity.problem(check, entry.recipe.precision)
+    if not problem:
+        listing(files).write(partial / paths.artifact_manifest(entry.variant).name)
     return Artifact(
         variant=entry.variant,
         status="failed" if problem else "ok",

@@ -17,6 +17,7 @@ EVALUATION_SET = DATA / "evaluation.json"
 CALIBRATION_SET = DATA / "calibration.json"
 PROMPTS = DATA / "prompts.json"
 PROBE = DATA / "probe.json"
+TASK_SET = DATA / "task_set.json"
 DATA_CARD = DATA / "card.json"
 
 ASSESS = ARTIFACTS / "assess"
@@ -27,6 +28,8 @@ PLAN = ARTIFACTS / "plan"
 REFERENCE = ARTIFACTS / "reference"
 REFERENCE_LOGPROBS = REFERENCE / "logprobs.npy"  # float16, shape (predictions, vocabulary)
 REFERENCE_TOKENS = REFERENCE / "tokens.npz"
+REFERENCE_CHOICES = REFERENCE / "choices.npz"
+REFERENCE_ANSWERS = REFERENCE / "answers.json"  # to the prompts of the tasks
 REFERENCE_PROBE = REFERENCE / "probe.npy"  # float16, shape (probe tokens - 1, vocabulary)
 REFERENCE_ANSWER = REFERENCE / "answer.txt"  # greedy answer to the probe's question
 VARIANTS = ARTIFACTS / "variants"
@@ -63,9 +66,19 @@ def artifact_files(variant: str) -> Path:
     return artifact(variant) / "model"
 
 
+def artifact_manifest(variant: str) -> Path:
+    """Manifest of the files the runtime loads."""
+    return artifact(variant) / "manifest.json"
+
+
 def evaluation_record(variant: str) -> Path:
     """Evaluation of one variant; per-token arrays lie beside it."""
     return EVALUATE / variant / "evaluation.json"
+
+
+def answers(variant: str) -> Path:
+    """Answers of one variant to the prompts of the tasks."""
+    return EVALUATE / variant / REFERENCE_ANSWERS.name
 
 
 def benchmark_record(variant: str) -> Path:

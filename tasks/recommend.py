@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tasks import config, paths
 from tasks.config import Params
+from tasks.packaging.manifest import Manifest, findings
 from tasks.records import (
     Artifact,
     Benchmark,
@@ -38,12 +39,21 @@ def recommend(params: Params) -> Recommendation:
         artifacts,
         _present(Evaluation, names, paths.evaluation_record),
         benchmarks,
+        {name: security_findings(name) for name, made in artifacts.items() if made.status == "ok"},
     )
     model, ceiling = ModelProfile.read(paths.PROFILE), Ceiling.read(paths.CEILING)
     both = [(artifacts[name], benchmarks[name]) for name in names if name in artifacts and name in benchmarks]
     found = (closeness(artifact, benchmark, model, ceiling) for artifact, benchmark in both)
     ranked = rank.recommend(rows, params.reference, params.recommend.weights)
     return ranked.model_copy(update={"closeness": tuple(one for one in found if one is not None)})
+
+
+def security_findings(variant: str) -> list[str]:
+    """What is wrong with the files of one artifact, by the manifest its conversion wrote."""
+    listed = paths.artifact_manifest(variant)
+    if not listed.exists():
+        return [f"{listed} is not there, so nobody can tell whether the files are as they were made"]
+    return findings(paths.artifact_files(variant), Manifest.read(listed))
 
 
 def _present(kind: type[R], names: tuple[str, ...], where: Callable[[str], Path]) -> dict[str, R]:

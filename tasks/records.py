@@ -301,6 +301,21 @@ class Evaluation(Record):
     mean_kl_se: float | None = None
     median_kl: float | None = None
     p99_kl: float | None = None  # None: too few predictions to tell
+    choices: int = 0  # items with continuations to choose from
+    task_accuracy: float | None = None
+    task_retention: float | None = None  # right choices / the reference's on the same items
+    task_retention_low: float | None = None  # paired bootstrap interval over items
+    task_retention_high: float | None = None
+    flips_lost: int = 0  # the reference chose right and the variant did not
+    flips_gained: int = 0
+    mcnemar_p: float | None = None  # two-sided mid-p value: flips are equally likely both ways
+    answers: int = 0  # prompts answered in words
+    answer_similarity: float | None = None  # to the reference's answers, 0 to 1
+    answer_similarity_expected: float | None = None  # to the user's own
+    looks: int = 1  # how often it was asked whether what was scored is enough
+    level: float = 0.95  # confidence level of intervals at that look: 95% over all looks together
+    final: bool = True  # nothing was left to score
+    key: str = ""  # digest of all that the scores depend on
     subset: bool = False  # True when a slow runtime was scored on fewer rows
     seconds: float | None = None
     runtime: dict[str, str] = {}  # properties read back from the runtime that scored
@@ -315,6 +330,28 @@ class Paired(Record):
     blocks: int
     pairs: int
     floor: float | None = None  # share by which the reference was from itself in that session; an effect within is none
+
+
+class Change(Record):
+    """How much something changed while an artifact was soaked, as a share of its median (Theil-Sen)."""
+
+    value: float
+    low: float  # 95% confidence interval
+    high: float
+    p: float  # Mann-Kendall: that there is no trend
+
+
+class Endurance(Record):
+    """Stability over a soak, and what went wrong under stress."""
+
+    seconds: float
+    requests: int
+    latency: Change | None  # None: too few requests to tell
+    memory: Change | None
+    callers: int  # that asked at the same time
+    long_prompt_tokens: int
+    failures: tuple[str, ...] = ()  # under stress
+    busy: str = ""  # why the soak decides nothing
 
 
 class Benchmark(Record):
@@ -341,6 +378,7 @@ class Benchmark(Record):
     peak_rss_mb: float | None = None  # whole process, high-water mark
     idle_rss_mb: float | None = None  # the same process with its imports, before the model
     artifact_mb: float | None = None
+    endurance: Endurance | None = None  # of candidates
     runtime: dict[str, str] = {}  # execution and KV precision as really used
     before: Conditions | None = None
     after: Conditions | None = None

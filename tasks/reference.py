@@ -16,7 +16,13 @@ def reference(params: config.Params, out: Path) -> dict[str, Any]:
     """Write the reference's folder `out`; raises ChildError when the model cannot be run."""
     partial = fresh_folder(out)
     threads = config.shared_threads()
-    request = {"model": str(paths.MODEL), "data": str(paths.DATA), "out": str(partial), "threads": threads}
+    request = {
+        "model": str(paths.MODEL),
+        "data": str(paths.DATA),
+        "answer_tokens": params.evaluate.answer_tokens,
+        "out": str(partial),
+        "threads": threads,
+    }
     log = paths.LOGS / "reference.log"
     answer = run_child(Child("tasks.reference:score", request, params.evaluate.limits, log, "reference", threads))
     replace_folder(partial, out)
@@ -32,7 +38,10 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from tasks.backends.base import backend
+    from tasks.measure import answers
+    from tasks.measure.choices import choose
     from tasks.measure.quality import join, log_softmax, score_row
+    from tasks.models.task_data import TaskSet
     from tasks.models.text_data import EvaluationSet, Probe
     from tasks.models.tokens import decoder
 
@@ -53,8 +62,13 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
         start += len(ids) - 1
     join(scored).save(out / paths.REFERENCE_TOKENS.name)
     np.save(out / paths.REFERENCE_PROBE.name, log_softmax(session.score(probe.ids)[:-1]).astype(np.float16))
+    decode = decoder(Path(request["model"]))
     answer = session.generate(probe.question_ids, 24)
-    (out / paths.REFERENCE_ANSWER.name).write_text(decoder(Path(request["model"]))(answer), encoding="utf-8")
+    (out / paths.REFERENCE_ANSWER.name).write_text(decode(answer), encoding="utf-8")
+    asked = TaskSet.read(data / paths.TASK_SET.name)
+    choose(session, asked.choices).save(out / paths.REFERENCE_CHOICES.name)
+    written = answers.answer(session, asked.open, request["answer_tokens"], decode)
+    written.write(out / paths.REFERENCE_ANSWERS.name)
     return {"rows": len(rows), "predictions": predictions, "runtime": session.runtime()}
 
 

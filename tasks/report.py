@@ -11,6 +11,7 @@ from typing import TypeVar
 from tasks import config, paths
 from tasks.config import Params
 from tasks.disk import fresh_folder, replace_folder
+from tasks.measure.answers import Answers
 from tasks.models.text_data import DataCard
 from tasks.records import (
     Artifact,
@@ -73,6 +74,7 @@ def findings(params: Params) -> Findings:
         package=Package.read(paths.PACKAGE_RECORD),
         package_readme=PACKAGE_README.read_text(encoding="utf-8") if PACKAGE_README.is_file() else "",
         data=DataCard.read(paths.DATA_CARD),
+        answers=_present(Answers, [row.variant for row in found.rows], paths.answers),
         profile=params.profile,
         gate=params.gate,
         weights=params.recommend.weights,

@@ -263,6 +263,7 @@ def log_variant(
     for file in (
         record,
         paths.evaluation_record(row.variant),
+        paths.answers(row.variant),
         paths.benchmark_record(row.variant),
         paths.plan(row.variant),
     ):

@@ -12,6 +12,7 @@ from tasks.records import (
     Ceiling,
     Check,
     Disturbance,
+    Endurance,
     Evaluation,
     Hardware,
     Metric,
@@ -99,9 +100,26 @@ def evaluation(variant: str = "openvino-int8", **changes: Any) -> Evaluation:
         "mean_kl_se": 0.0003,
         "median_kl": 0.002,
         "p99_kl": 0.09,
+        "choices": 200,
+        "task_accuracy": 0.88,
+        "task_retention": 0.99,
+        "task_retention_low": 0.96,
+        "task_retention_high": 1.02,
+        "flips_lost": 4,
+        "flips_gained": 2,
+        "mcnemar_p": 0.45,
+        "answers": 4,
+        "answer_similarity": 0.7,
         "seconds": 12.0,
     }
     return Evaluation.model_validate(_outcome(variant, "evaluate") | fields | changes)
+
+
+def endurance(**changes: Any) -> Endurance:
+    """A soak without drift and stress without failures."""
+    steady = {"value": 0.001, "low": -0.01, "high": 0.012, "p": 0.8}
+    fields = {"seconds": 8.0, "requests": 40, "latency": steady, "memory": steady, "callers": 2}
+    return Endurance.model_validate(fields | {"long_prompt_tokens": 768} | changes)
 
 
 def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
@@ -121,6 +139,7 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "new_tokens": 64,
         "peak_rss_mb": 460.0,
         "idle_rss_mb": 160.0,
+        "endurance": endurance(),
         "artifact_mb": 140.0,
         "runtime": {"execution": "bf16"},
         "seconds": 8.0,
@@ -174,12 +193,17 @@ def good_metrics(**changes: float | Metric) -> dict[str, Metric]:
         "mean_kl": 0.007,
         "perplexity_ratio": 1.01,
         "retention": 0.996,
+        "task_retention": 0.99,
         "decode_tokens_per_s": 75.0,
         "prefill_tokens_per_s": 1700.0,
         "peak_rss_mb": 460.0,
         "decode_speedup": 5.0,
         "prefill_speedup": 3.3,
         "tail_ratio": 1.2,
+        "latency_drift": 0.0,
+        "memory_growth": 0.0,
+        "stress_failures": 0.0,
+        "security_findings": 0.0,
         "artifact_share": 0.26,
         "memory_share": 0.4,
     }

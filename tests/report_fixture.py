@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tasks import paths
 from tasks.config import Params, parse
 from tasks.gates import suites, verdict
+from tasks.measure.answers import Answer, Answers
 from tasks.models.text_data import DataCard
 from tasks.records import (
     FRAMEWORK_OF,
@@ -201,11 +202,29 @@ def evaluation(name: str) -> Evaluation:
             "top_agreement_se": 0.003,
             "mean_kl": g.kl,
             "mean_kl_se": g.kl * 0.04,
+            "choices": 200,
+            "task_accuracy": 0.9 * g.retention,
+            "task_retention": g.retention,
+            "task_retention_low": g.retention - 0.02,
+            "task_retention_high": g.retention + 0.02,
+            "flips_lost": 3,
+            "flips_gained": 2,
+            "mcnemar_p": 0.69,
+            "answers": 4,
+            "answer_similarity": 0.8,
             "subset": few,
             "seconds": 14.2,
             "runtime": ENGINES[g.backend],
         }
     )
+
+
+def answers() -> dict[str, Answers]:
+    said = {"torch-fp32": " Two of <them>.", "openvino-int8": " Two of <them>.", "gguf-q4_k_m": " Three, or so."}
+    return {
+        name: Answers(answers=(Answer(prompt="How many?", text=text, ids=(1, 2), expected="Two.", similarity=1.0),))
+        for name, text in said.items()
+    }
 
 
 def quantity(p50: float, spread: float, n: int = 10) -> Quantity:
@@ -248,6 +267,7 @@ def benchmark(name: str) -> Benchmark:
             "new_tokens": 64,
             "peak_rss_mb": g.rss,
             "idle_rss_mb": 160.0,
+            "endurance": make.endurance() if g.role == "candidate" else None,
             "runtime": ENGINES[g.backend],
             "before": conditions(minute),
             "after": conditions(minute + 1),
@@ -355,7 +375,7 @@ def scores(parameters: Params | None = None) -> Scores:
     artifacts = {name: artifact(name) for name in GIVEN}
     evaluations = {name: evaluation(name) for name in GIVEN}
     benchmarks = make.in_turns({name: benchmark(name) for name in GIVEN}, "torch-fp32")
-    rows = scorecard(parameters, plan(), artifacts, evaluations, benchmarks)
+    rows = scorecard(parameters, plan(), artifacts, evaluations, benchmarks, {name: [] for name in GIVEN})
     found = rank.recommend(rows, parameters.reference, parameters.recommend.weights)
     near = (closeness(artifacts[name], benchmarks[name], model(), make.ceiling()) for name in GIVEN)
     found = found.model_copy(update={"closeness": tuple(one for one in near if one is not None)})
@@ -392,6 +412,7 @@ def findings(parameters: Params | None = None) -> Findings:
             calibration_sha256="cd34" * 16,
             checks=("text: no empty rows", "no row is in both splits"),
         ),
+        answers=answers(),
         profile=parameters.profile,
         gate=parameters.gate,
         weights=parameters.recommend.weights,
@@ -407,6 +428,8 @@ def write(found: Findings) -> None:
         scores.artifacts[name].write(paths.artifact_record(name))
         scores.evaluations[name].write(paths.evaluation_record(name))
         scores.benchmarks[name].write(paths.benchmark_record(name))
+        if name in found.answers:
+            found.answers[name].write(paths.answers(name))
     found.hardware.write(paths.HARDWARE)
     found.ceiling.write(paths.CEILING)
     found.model.write(paths.PROFILE)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.backends.base import MODULES, Work, backend
+from tasks.backends.base import MODULES, Work, backend, endings_apart
 from tasks.errors import UnsupportedError
-from tasks.measure.quality import score_row
+from tasks.measure.quality import kl_divergence, log_softmax, score_row
 from tasks.models.sanity import BITS, precision_problem, weight_share
 from tests.factories import hardware, profile, recipe
 
@@ -18,6 +18,7 @@ TEXTS = tuple(
     f"Question: what is {i} plus {i}?\nAnswer: {i} plus {i} makes {2 * i}, as anyone can count." for i in range(8)
 )
 
+SAME = 0.01  # nats by which two ways to process the same tokens may differ, as kernels choose other blocks
 NEAR_TIE = 0.1  # of the logits' standard deviation
 MIXED = 0.7  # share of the linear weights that an int4 recipe holds in 4 bits; the rest may be kept at 8
 
@@ -41,8 +42,6 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def expected(tiny_model):
-    from tasks.measure.quality import log_softmax
-
     return log_softmax(backend("torch").load(tiny_model, 2, "score").score(IDS)[:-1])
 
 
@@ -54,6 +53,10 @@ def made(request, tiny_model, tmp_path_factory):
     wanted = recipe(backend=name, precision=precision, **{"method": "default", "group_size": 0} | fields)
     backend(name).convert(Work(model=tiny_model, calibration=TEXTS, threads=2), wanted, out)
     return name, precision, limit, out
+
+
+def mean_kl(logits, others):
+    return float(kl_divergence(log_softmax(logits), log_softmax(others)).mean())
 
 
 def test_every_backend_is_covered():
@@ -88,7 +91,12 @@ def test_contract(made, expected, tiny_model):
     assert logits.dtype == np.float32
     scored = score_row(logits, np.array(IDS), expected)
     assert scored.kl.mean() <= limit
-    np.testing.assert_allclose(scorer.score(IDS), logits, atol=1e-3)  # no state left over from the first call
+    endings = (IDS[12:], IDS[5:8], IDS[3:4])  # of unequal lengths; a prompt processed once gives what one apart gives
+    together, apart = scorer.score_after(IDS[:12], endings), endings_apart(scorer, IDS[:12], endings)
+    assert [len(one) for one in together] == [len(ending) for ending in endings]
+    for one, other in zip(together, apart, strict=True):
+        assert mean_kl(other, one) <= max(limit / 10, SAME)
+    np.testing.assert_allclose(scorer.score(IDS), logits, atol=1e-3)  # no state left over from the calls before
     scorer.close()
 
     speaker = module.load(out, 2, "generate")

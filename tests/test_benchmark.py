@@ -35,10 +35,18 @@ class Machine:
     def __init__(self) -> None:
         self.trouble: dict[tuple[str, int], Exception | float] = {}
         self.timed: list[str] = []
+        self.soaked: list[str] = []
+        self.breaks_under_stress = False
 
     def __call__(self, work: str, variant: str, request: dict[str, Any], settings: Any) -> dict[str, Any]:
         if work == "measure_memory":
             return {"idle_rss_mb": 50.0, "peak_rss_mb": 200.0}
+        if work == "measure_endurance":
+            self.soaked.append(variant)
+            if self.breaks_under_stress:
+                raise ChildError("was ended by SIGSEGV", kind="killed")
+            quiet = make.disturbance().model_dump()
+            return {"latency_ms": [9.0, 10.0] * 20, "rss_mb": [100.0] * 40, "failures": [], "disturbance": quiet}
         self.timed.append(variant)
         trouble = self.trouble.get((variant, self.timed.count(variant)))
         if isinstance(trouble, Exception):
@@ -232,3 +240,23 @@ def test_blocks_are_told_as_they_end(machine: Machine, capsys: pytest.CaptureFix
     said = capsys.readouterr().err
     assert f"session 1: {len(machine.timed) // 2} blocks" in said and "block 2 of " in said
     assert session.FEWEST == 2
+
+
+def test_candidates_alone_are_soaked(machine: Machine) -> None:
+    found = run()
+    assert machine.soaked == [FAST]
+    soaked = found[FAST].endurance
+    assert soaked is not None and soaked.failures == () and soaked.requests == 40
+    assert soaked.memory is not None and soaked.memory.value == 0.0
+    assert soaked.latency is not None and soaked.latency.low <= 0 <= soaked.latency.high
+    assert found[REFERENCE].endurance is None
+    run(params=make.params(benchmark={"soak_s": 0.0}))
+    assert machine.soaked == [FAST]
+
+
+def test_a_process_that_dies_under_stress_is_what_it_showed(machine: Machine) -> None:
+    machine.breaks_under_stress = True
+    found = run()[FAST]
+    assert found.status == "ok" and found.endurance is not None
+    assert found.endurance.failures == ("killed: was ended by SIGSEGV",)
+    assert found.endurance.latency is None and found.endurance.busy

@@ -27,7 +27,7 @@ ROWS = [f"row number {i} with some words in it" for i in range(40)]
 @given(st.integers(1, 15), st.integers(1, 15), st.integers(0, 2**20))
 def test_evaluation_and_calibration_never_share_a_row(evaluation, calibration, seed):
     parts = text_data.split(ROWS, None, params(evaluation_rows=evaluation, calibration_rows=calibration, seed=seed))
-    assert len(parts.evaluation) == evaluation
+    assert evaluation <= len(parts.evaluation) == min(evaluation + round(evaluation / 2), len(ROWS) - calibration)
     assert len(parts.calibration) == calibration
     assert set(parts.evaluation) & (set(parts.calibration) | set(parts.probe) | set(parts.spare)) == set()
 
@@ -36,7 +36,7 @@ def test_fewer_evaluation_rows_change_nothing_a_conversion_depends_on():
     many, few = (text_data.split(ROWS, None, params(evaluation_rows=n)) for n in (20, 5))
     assert few.calibration == many.calibration
     assert few.probe == many.probe
-    assert set(few.evaluation) < set(many.evaluation)
+    assert few.evaluation == many.evaluation[: len(few.evaluation)]
 
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another():
@@ -136,8 +136,9 @@ def test_the_data_stage_writes_what_the_other_stages_read(tmp_path, tokenizer_di
     from tasks.data import data
 
     card = data(Data(evaluation_rows=5, calibration_rows=4), 64, tokenizer_dir, tmp_path / "data")
-    rows = text_data.EvaluationSet.read(tmp_path / "data" / "evaluation.json").rows
-    assert card.evaluation_rows == len(rows) == 5
+    made = text_data.EvaluationSet.read(tmp_path / "data" / "evaluation.json")
+    rows = made.rows
+    assert (made.first, card.evaluation_rows, len(rows)) == (5, 7, 7)  # two of them only where gates need them
     assert card.evaluation_tokens == sum(len(row.ids) for row in rows)
     assert len(text_data.Probe.read(tmp_path / "data" / "probe.json").ids) == 64
     assert all(len(p) == 256 for p in text_data.Prompts.read(tmp_path / "data" / "prompts.json").long)

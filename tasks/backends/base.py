@@ -47,6 +47,13 @@ class Session(Protocol):
         """Teacher-forced logits, shape (len(ids), vocabulary), float32: row i predicts token i + 1."""
         ...
 
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+        """For each ending the logits that predict its tokens after the prompt, shape (len(ending), vocabulary).
+
+        The same as `score` of prompt and ending together (`endings_apart`), with the prompt processed only once.
+        """
+        ...
+
     def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
         """Greedy continuation of exactly `new_tokens` tokens; end-of-text does not stop it, so that work is equal."""
         ...
@@ -91,6 +98,11 @@ class Backend(Protocol):
 def backend(name: str) -> Any:
     """The backend module called `name`, satisfying `Backend`. Imports no framework yet."""
     return importlib.import_module(MODULES[name])
+
+
+def endings_apart(session: Session, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+    """What `score_after` answers, by processing the prompt anew for each ending."""
+    return [session.score([*prompt, *ending])[len(prompt) - 1 : -1] for ending in endings]
 
 
 def installed(module: str, package: str) -> Support:

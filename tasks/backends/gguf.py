@@ -112,6 +112,19 @@ class GgufSession:
         scores: Logits = np.array(self._llama.scores[: len(ids)], dtype=np.float32)
         return scores
 
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+        """Logits that predict each ending's tokens; the cache is cut back to the prompt after each."""
+        llama, length = self._llama, len(prompt)
+        llama.reset()
+        llama.eval(list(prompt))
+        found = []
+        for ending in endings:
+            llama.n_tokens = length  # `eval` drops what the cache holds beyond
+            if len(ending) > 1:
+                llama.eval(list(ending[:-1]))
+            found.append(np.array(llama.scores[length - 1 : length - 1 + len(ending)], dtype=np.float32))
+        return found
+
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""
         self._llama.reset()

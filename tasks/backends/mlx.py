@@ -116,9 +116,29 @@ class MlxSession:
 
     def score(self, ids: Sequence[int]) -> Logits:
         """Logits of every position, shape (len(ids), vocabulary)."""
-        logits = self._model(self._mx.array([list(ids)]))[0].astype(self._mx.float32)
-        self._mx.eval(logits)
-        return np.array(logits, dtype=np.float32)
+        return self._rows(self._model(self._mx.array([list(ids)]))[0])
+
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+        """Logits that predict each ending's tokens; the cache is cut back to the prompt after each."""
+        from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
+
+        cache = make_prompt_cache(self._model)
+        first = self._rows(self._model(self._mx.array([list(prompt)]), cache=cache)[0, -1:])
+        found = []
+        for ending in endings:
+            rest = (
+                [self._rows(self._model(self._mx.array([list(ending[:-1])]), cache=cache)[0])]
+                if len(ending) > 1
+                else []
+            )
+            trim_prompt_cache(cache, len(ending) - 1)
+            found.append(np.concatenate([first, *rest]))
+        return found
+
+    def _rows(self, logits: Any) -> Logits:
+        wide = logits.astype(self._mx.float32)
+        self._mx.eval(wide)
+        return np.array(wide, dtype=np.float32)
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""

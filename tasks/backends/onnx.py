@@ -163,6 +163,9 @@ def load(artifact: Path, threads: int, purpose: str) -> ScoringSession | GenAiSe
     return ScoringSession(artifact, threads) if purpose == "score" else GenAiSession(artifact, threads)
 
 
+Feeds = dict[str, Any]  # input name -> array
+
+
 class ScoringSession:
     """model.onnx in ONNX Runtime with an empty cache."""
 
@@ -183,16 +186,34 @@ class ScoringSession:
         }
         self._names = {port.name for port in self._session.get_inputs()}
 
-    def score(self, ids: Sequence[int]) -> Logits:
-        """Logits of every position, shape (len(ids), vocabulary)."""
-        tokens = np.array([ids], dtype=np.int64)
+    def _run(self, ids: Sequence[int], past: Feeds, done: int, wanted: list[str]) -> list[Any]:
+        """Outputs for one row of ids after `done` tokens whose cache is `past`."""
+        tokens, total = np.array([ids], dtype=np.int64), done + len(ids)
         feeds = {
             "input_ids": tokens,
-            "attention_mask": np.ones_like(tokens),
-            "position_ids": np.arange(len(ids), dtype=np.int64)[None],
+            "attention_mask": np.ones((1, total), dtype=np.int64),
+            "position_ids": np.arange(done, total, dtype=np.int64)[None],
         }
-        feeds = {name: value for name, value in feeds.items() if name in self._names} | self._past
-        return np.asarray(self._session.run(["logits"], feeds)[0][0], dtype=np.float32)
+        return list(self._session.run(wanted, {n: value for n, value in feeds.items() if n in self._names} | past))
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Logits of every position, shape (len(ids), vocabulary)."""
+        return np.asarray(self._run(ids, self._past, 0, ["logits"])[0][0], dtype=np.float32)
+
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+        """Logits that predict each ending's tokens, each after the prompt's cache."""
+        names = [name.replace("past_key_values", "present") for name in self._past]
+        logits, *present = self._run(prompt, self._past, 0, ["logits", *names])
+        past = dict(zip(self._past, present, strict=True))
+        first = np.asarray(logits[0][-1:], dtype=np.float32)
+
+        def after(ending: Sequence[int]) -> Logits:
+            if len(ending) == 1:
+                return first
+            rest = self._run(ending[:-1], past, len(prompt), ["logits"])[0][0]
+            return np.concatenate([first, np.asarray(rest, dtype=np.float32)])
+
+        return [after(ending) for ending in endings]
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt."""
@@ -230,6 +251,10 @@ class GenAiSession:
         self._threads = threads
 
     def score(self, ids: Sequence[int]) -> Logits:
+        """Scores come from a session loaded for "score"."""
+        raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
+
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
         """Scores come from a session loaded for "score"."""
         raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
 

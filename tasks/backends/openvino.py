@@ -99,7 +99,12 @@ def versions() -> dict[str, str]:
 
 
 def load(artifact: Path, threads: int, purpose: str) -> ScoringSession | GenAiSession:
-    """Open the IR: GenAI's pipeline as served, or the same compiled model with the logits of every position."""
+    """Open the IR: GenAI's pipeline as served, or the same compiled model with the logits of every position.
+
+    Never on one thread where there are more cores: with AMX, floating-point models then end with a floating point
+    exception (openvinotoolkit/openvino issue 33300). What was really used is read back by `runtime`.
+    """
+    threads = min(max(threads, 2), os.cpu_count() or 1)
     return ScoringSession(artifact, threads) if purpose == "score" else GenAiSession(artifact, threads)
 
 
@@ -130,22 +135,35 @@ class ScoringSession:
         self._names = {name for port in self._compiled.inputs for name in port.get_names()}
         self._threads = threads
 
-    def _run(self, ids: Sequence[int], past: int) -> Logits:
-        total = past + len(ids)
+    def _run(self, batch: Sequence[Sequence[int]], past: int) -> Logits:
+        """Logits, shape (rows, tokens, vocabulary); every row continues the first row's cache."""
+        rows, total = len(batch), past + len(batch[0])
         feeds = {
-            "input_ids": np.array([ids], dtype=np.int64),
-            "attention_mask": np.ones((1, total), dtype=np.int64),
-            "position_ids": np.arange(past, total, dtype=np.int64)[None],
-            "beam_idx": np.zeros(1, dtype=np.int32),
+            "input_ids": np.array(batch, dtype=np.int64),
+            "attention_mask": np.ones((rows, total), dtype=np.int64),
+            "position_ids": np.tile(np.arange(past, total, dtype=np.int64), (rows, 1)),
+            "beam_idx": np.zeros(rows, dtype=np.int32),
         }
         self._request.infer({name: value for name, value in feeds.items() if name in self._names})
-        logits: Logits = np.array(self._request.get_tensor("logits").data[0], dtype=np.float32)
+        logits: Logits = np.array(self._request.get_tensor("logits").data, dtype=np.float32)
         return logits
 
     def score(self, ids: Sequence[int]) -> Logits:
         """Logits of every position, shape (len(ids), vocabulary)."""
         self._request.reset_state()
-        return self._run(ids, 0)
+        logits: Logits = self._run([ids], 0)[0]
+        return logits
+
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+        """Logits that predict each ending's tokens: beams of the prompt's cache, one an ending."""
+        self._request.reset_state()
+        first = self._run([prompt], 0)[:, -1:]
+        longest = max(len(ending) for ending in endings)
+        padded = [[*ending, *([0] * (longest - len(ending)))] for ending in endings]  # after the end: nothing sees it
+        logits = first.repeat(len(endings), axis=0)
+        if longest > 1:
+            logits = np.concatenate([logits, self._run([row[:-1] for row in padded], len(prompt))], axis=1)
+        return [row[: len(ending)] for row, ending in zip(logits, endings, strict=True)]
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt."""
@@ -157,7 +175,7 @@ class ScoringSession:
         made: list[int] = []
         batch, past = list(ids), 0
         for _ in range(new_tokens):
-            token = int(np.argmax(self._run(batch, past)[-1]))
+            token = int(np.argmax(self._run([batch], past)[0, -1]))
             past += len(batch)
             batch = [token]
             made.append(token)
@@ -186,6 +204,10 @@ class GenAiSession:
         self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads, **RUNNING)
 
     def score(self, ids: Sequence[int]) -> Logits:
+        """GenAI returns tokens only; a session loaded for "score" gives logits."""
+        raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
+
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
         """GenAI returns tokens only; a session loaded for "score" gives logits."""
         raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
 

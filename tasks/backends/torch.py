@@ -77,6 +77,20 @@ class TorchSession:
             logits: Logits = self._model(self._ids(ids), use_cache=False).logits[0].float().numpy()
         return logits
 
+    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+        """Logits that predict each ending's tokens: the prompt's cache, repeated, under a batch of endings."""
+        count, longest = len(endings), max(len(ending) for ending in endings)
+        padded = [[*ending, *([0] * (longest - len(ending)))] for ending in endings]  # after the end: nothing sees it
+        with self._torch.inference_mode():
+            first = self._model(self._ids(prompt), use_cache=True, logits_to_keep=1)
+            after = first.logits.float().numpy().repeat(count, axis=0)
+            past = first.past_key_values
+            past.batch_repeat_interleave(count)
+            batch = self._torch.tensor(padded, dtype=self._torch.long)
+            rest = self._model(batch[:, :-1], past_key_values=past).logits.float().numpy() if longest > 1 else None
+        logits = after if rest is None else np.concatenate([after, rest], axis=1)
+        return [row[: len(ending)] for row, ending in zip(logits, endings, strict=True)]
+
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""
         self.generate(ids, 1)

@@ -42,6 +42,20 @@ class Tokens:
         with np.load(path, allow_pickle=False) as stored:
             return Tokens(**{name: stored[name] for name in ("row", "nll", "correct", "agree", "kl")})
 
+    @staticmethod
+    def none() -> Tokens:
+        """No predictions yet."""
+        return _concatenate([])
+
+    @property
+    def rows(self) -> int:
+        """How many rows were scored."""
+        return int(self.row[-1]) + 1 if len(self.row) else 0
+
+    def joined(self, later: Tokens) -> Tokens:
+        """These rows, then the others, numbered on."""
+        return _concatenate([self, replace(later, row=later.row + np.int32(self.rows))])
+
     def like(self, other: Tokens) -> Tokens:
         """Only the predictions that `other` has too: of each of its rows as many, from the start."""
         starts = np.searchsorted(self.row, self.row)  # rows stand in order
@@ -94,24 +108,30 @@ def _score_chunk(logits: NDArray[np.float32], target: NDArray[np.int64], base: N
 
 
 def _concatenate(parts: list[Tokens]) -> Tokens:
-    return Tokens(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Tokens)))
+    kinds = (np.int32, np.float64, np.bool_, np.bool_, np.float64)
+    return Tokens(
+        *(
+            np.concatenate([np.empty(0, dtype=kind), *(getattr(part, field.name) for part in parts)])
+            for field, kind in zip(fields(Tokens), kinds, strict=True)
+        )
+    )
 
 
 def join(parts: list[Tokens]) -> Tokens:
     """One row after another, numbered."""
-    row = np.concatenate([np.full(len(part.nll), i, dtype=np.int32) for i, part in enumerate(parts)])
-    return replace(_concatenate(parts), row=row)
+    whole = _concatenate(parts)
+    return replace(whole, row=np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.nll) for part in parts]))
 
 
 def score_rows(
-    session: Session, rows: Sequence[Sequence[int]], reference: NDArray[np.floating], longest: int = 0
+    session: Session, rows: Sequence[Sequence[int]], reference: NDArray[np.floating], longest: int = 0, begin: int = 0
 ) -> Tokens:
-    """Judge rows of token ids by a loaded artifact; of each row only the first `longest` tokens, 0: all.
+    """Judge the rows from `begin` on by a loaded artifact; of each only the first `longest` tokens, 0: all.
 
     `reference` holds log-probabilities of all rows one below the other, shape (sum(len(row) - 1), vocabulary).
     """
-    parts, start = [], 0
-    for row in rows:
+    parts, start = [], sum(len(row) - 1 for row in rows[:begin])
+    for row in rows[begin:]:
         ids = row[: longest or None]
         parts.append(score_row(session.score(ids), np.array(ids), reference[start : start + len(ids) - 1]))
         start += len(row) - 1

@@ -29,6 +29,7 @@ class EvaluationSet(Record):
     """Rows every runtime scores, as token ids; row i predicts ids[1:] from ids[:-1]."""
 
     rows: tuple[EvaluationRow, ...]
+    first: int  # rows that are scored in any case; the others where gates need them
 
 
 class CalibrationSet(Record):
@@ -59,6 +60,8 @@ class DataCard(Record):
     evaluation_rows: int
     evaluation_tokens: int
     calibration_rows: int
+    choices: int = 0
+    answers: int = 0
     evaluation_sha256: str
     calibration_sha256: str
     checks: tuple[str, ...]
@@ -74,11 +77,12 @@ def read_rows(source: str) -> list[str]:
     if path.suffix == ".txt":
         return [part.strip() for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")) if part.strip()]
     if path.suffix == ".jsonl":
-        return [_row_text(line, f"{path}:{n}") for n, line in enumerate(_lines(path), 1)]
+        return [_row_text(line, f"{path}:{n}") for n, line in enumerate(lines(path), 1)]
     raise DataError(f"data source {source!r}: allowed endings are .jsonl and .txt")
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
+    """Lines of a text file; raises DataError when it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -112,38 +116,46 @@ class Splits(Record):
     evaluation: tuple[str, ...]
     calibration: tuple[str, ...]
     probe: tuple[str, ...]
-    spare: tuple[str, ...]
+    spare: tuple[str, ...]  # neither evaluated nor calibrated on, while there are such
+
+    @property
+    def uncalibrated(self) -> tuple[str, ...]:
+        """Texts that no quantizer looks at: what is left over, then what is evaluated."""
+        known = set(self.calibration) | set(self.probe)
+        return tuple(text for text in (*self.spare, *self.evaluation) if text not in known)
 
 
 def split(texts: Sequence[str], calibration: Sequence[str] | None, params: Data) -> Splits:
     """Shuffle by seed and split.
 
-    Calibration and probe are taken from the front and evaluation from the back, so that fewer evaluation rows
-    (the quick profile) leave everything a conversion depends on as it is.
+    Calibration and probe are taken from the front and evaluation from the back, from the last row on, so that fewer
+    evaluation rows (the quick profile) leave everything a conversion depends on as it is.
     """
     pool = list(texts)
     random.Random(params.seed).shuffle(pool)  # noqa: S311 - a reproducible split, no secret
     own = calibration is None
-    needed = params.evaluation_rows + (params.calibration_rows if own else 0)
+    front = params.calibration_rows if own else 0
+    needed = params.evaluation_rows + front
     if len(pool) < needed or (calibration is not None and len(calibration) < params.calibration_rows):
         raise DataError(
             f"{params.source}: {len(pool)} rows, needs {needed} (data.evaluation_rows + data.calibration_rows); "
             "add rows or lower these parameters"
         )
-    front = params.calibration_rows if own else 0
+    wanted = max(params.evaluation_rows, min(params.all_rows, len(pool) - front))  # what is there of `data.more`
     chosen = pool[:front] if calibration is None else list(calibration)[: params.calibration_rows]
-    spare = pool[front : len(pool) - params.evaluation_rows] or chosen
+    spare = pool[front : len(pool) - wanted] or chosen
     return Splits(
-        evaluation=tuple(pool[len(pool) - params.evaluation_rows :]),
+        evaluation=tuple(reversed(pool[len(pool) - wanted :])),
         calibration=tuple(chosen),
         probe=tuple(spare[:PROBE_ROWS]),
         spare=tuple(spare),
     )
 
 
-def evaluation_set(texts: Sequence[str], encode: Encode, max_tokens: int) -> EvaluationSet:
+def evaluation_set(texts: Sequence[str], encode: Encode, max_tokens: int, first: int) -> EvaluationSet:
     """Token ids of each text, cut to `max_tokens`."""
-    return EvaluationSet(rows=tuple(EvaluationRow(text=t, ids=tuple(encode(t)[:max_tokens])) for t in texts))
+    rows = tuple(EvaluationRow(text=t, ids=tuple(encode(t)[:max_tokens])) for t in texts)
+    return EvaluationSet(rows=rows, first=min(first, len(rows)))
 
 
 def prompts(texts: Sequence[str], encode: Encode, params: Data) -> Prompts:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 
-def encoder(model: Path) -> Callable[[str], list[int]]:
-    """Text to token ids, with the special tokens the tokenizer adds."""
+def encoder(model: Path, special: bool = True) -> Callable[[str], list[int]]:
+    """Text to token ids; `special`: with the tokens that the tokenizer adds at its ends."""
     tokenizer = _tokenizer(model)
-    return lambda text: list(tokenizer.encode(text).ids)
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=special).ids)
 
 
 def decoder(model: Path) -> Callable[[Sequence[int]], str]:

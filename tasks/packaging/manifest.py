@@ -53,19 +53,42 @@ class Manifest(Record):
     files: tuple[FileEntry, ...]
 
 
+def listing(folder: Path) -> Manifest:
+    """Every file of `folder` with its digest; raises ModelError for links, which could lead out of it."""
+    return Manifest(
+        files=tuple(
+            FileEntry(path=file.relative_to(folder).as_posix(), sha256=sha256(file), size_bytes=file.stat().st_size)
+            for file in _files(folder)
+        )
+    )
+
+
+def findings(folder: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the files of `folder`, nothing if all is well: missing, unexpected, unsafe or changed ones."""
+    listed = {entry.path: entry for entry in manifest.files}
+    try:
+        present = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
+    except ModelError as error:
+        return [str(error)]
+    found = [f"{name} is missing" for name in sorted(listed.keys() - present.keys())]
+    found += [f"{name} is unexpected, the manifest does not list it" for name in sorted(present.keys() - listed.keys())]
+    for name, file in present.items():
+        problem = unsafe(file) or (_difference(file, listed[name]) if name in listed else "")
+        found += [f"{name} {problem}"] if problem else []
+    return found
+
+
 def write_manifest(folder: Path) -> str:
     """Write MANIFEST.json over the files of `folder` and return its own SHA-256.
 
     The same files give the same manifest. Raises ModelError for links and for formats that can run code.
     """
-    entries = []
-    for file in _files(folder):
-        name = file.relative_to(folder).as_posix()
-        problem = unsafe(file)
+    manifest = listing(folder)
+    for entry in manifest.files:
+        problem = unsafe(folder / entry.path)
         if problem:
-            raise ModelError(f"{name} may not go into a package: {problem}")
-        entries.append(FileEntry(path=name, sha256=sha256(file), size_bytes=file.stat().st_size))
-    text = json.dumps(to_jsonable(Manifest(files=tuple(entries))), indent=2) + "\n"
+            raise ModelError(f"{entry.path} may not go into a package: {problem}")
+    text = json.dumps(to_jsonable(manifest), indent=2) + "\n"
     write_text(folder / NAME, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -81,16 +104,9 @@ def verify_manifest(folder: Path, expected: str | None = None) -> str:
     if expected is not None and found != expected:
         raise ModelError(f"{folder / NAME} is not the one that was registered ({found[:12]}, not {expected[:12]}); "
                          "fetch the package again")  # fmt: skip
-    listed = {entry.path: entry for entry in manifest.files}
-    present = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
-    for name in sorted(listed.keys() - present.keys()):
-        raise ModelError(f"{folder}: {name} is missing; fetch the package again")
-    for name in sorted(present.keys() - listed.keys()):
-        raise ModelError(f"{folder}: {name} is unexpected, the manifest does not list it; remove it or package again")
-    for name, file in present.items():
-        problem = unsafe(file) or _difference(file, listed[name])
-        if problem:
-            raise ModelError(f"{folder}: {name} {problem}; fetch the package again")
+    wrong = findings(folder, manifest)
+    if wrong:
+        raise ModelError(f"{folder}: {wrong[0]}; fetch the package again")
     return found
 
 

@@ -9,6 +9,19 @@ NOT_MEASURED = "n/m"
 NOTHING = "–"
 
 
+COUNTS = ("stress_failures", "security_findings")
+CHANGES = ("latency_drift", "memory_growth")  # shares, with their sign
+PERCENT = (
+    "retention",
+    "top_agreement",
+    "next_token_accuracy",
+    "task_accuracy",
+    "task_retention",
+    "answer_similarity",
+    "answer_similarity_expected",
+)
+
+
 class GateName(NamedTuple):
     """A gate in words, and in a word short enough for a table."""
 
@@ -20,9 +33,14 @@ GATES: dict[str, GateName] = {
     "min_retention": GateName("accuracy retention", "ret"),
     "max_perplexity_ratio": GateName("perplexity ratio", "ppl"),
     "max_mean_kl": GateName("KL divergence", "KL"),
+    "min_task_retention": GateName("right choices", "choices"),
     "min_decode_speedup": GateName("decode speed", "decode"),
     "min_prefill_speedup": GateName("prefill speed", "prefill"),
     "max_tail_ratio": GateName("slowest tokens", "tail"),
+    "max_latency_drift": GateName("latency over the soak", "drift"),
+    "max_memory_growth": GateName("memory over the soak", "growth"),
+    "max_stress_failures": GateName("failures under stress", "stress"),
+    "max_security_findings": GateName("security findings", "security"),
     "max_artifact_share": GateName("size on disk", "size"),
     "max_memory_share": GateName("peak memory", "memory"),
 }
@@ -45,11 +63,15 @@ def figure(metric: str, number: float) -> str:
     """
     if not math.isfinite(number):
         return NOTHING
+    if metric in COUNTS:
+        return f"{number:g}"
+    if metric in CHANGES:
+        return f"{number:+.1%}"
     if "speedup" in metric:
         return f"{number:.{2 if number < 1 else 1 if number < 100 else 0}f}×"
     if "share" in metric:
         return f"{number:.0%}"
-    if metric in ("retention", "top_agreement", "next_token_accuracy"):
+    if metric in PERCENT:
         return f"{number:.1%}"
     if metric == "perplexity_ratio":
         return f"{number:.3f}"
@@ -111,6 +133,6 @@ def limit(metric: str, number: float) -> str:
     """
     if "speedup" in metric:
         return f"{number:g}×"
-    if "share" in metric or metric in ("retention", "top_agreement", "next_token_accuracy"):
+    if "share" in metric or metric in (*PERCENT, *CHANGES):
         return f"{number * 100:.6g}%"
     return f"{number:g}"

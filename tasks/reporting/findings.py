@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tasks.config import Gate, Weights
+from tasks.measure.answers import Answers
 from tasks.models.text_data import DataCard
 from tasks.records import (
     Artifact,
@@ -95,6 +96,7 @@ class Findings:
     package: Package
     package_readme: str  # empty when nothing was packaged
     data: DataCard
+    answers: Mapping[str, Answers]  # to the prompts of the tasks, per variant
     profile: str
     gate: Gate
     weights: Weights

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tasks.records import ScoreRow
 from tasks.reporting.findings import Scores, value
 
-METRICS = ("decode_tokens_per_s", "prefill_tokens_per_s", "peak_rss_mb")
+METRICS = ("decode_tokens_per_s", "prefill_tokens_per_s", "peak_rss_mb", "perplexity_ratio")
 
 
 class Step(NamedTuple):

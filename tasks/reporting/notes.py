@@ -65,6 +65,12 @@ def _data(found: Findings) -> Iterable[str]:
         f"ids for every runtime; {card.calibration_rows} other rows for calibration. This is text of one kind: measure "
         "on your own before you rely on it."
     )
+    looked = [e for e in scored if e.looks > 1]
+    if looked:
+        yield (
+            f"Scored on more rows and choices, as the first did not decide the gates: "
+            f"{', '.join(e.variant for e in looked)}. Intervals are wide enough for 95% over all looks together."
+        )
     partial = [e for e in scored if e.subset and e.status == "ok"]
     if partial:
         rows = ", ".join(f"{e.variant} ({e.rows} rows, {e.predictions} predictions)" for e in partial)

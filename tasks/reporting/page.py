@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.records import Benchmark, Expectation, Reading, ScoreRow
-from tasks.reporting import charts, conclusion, figures, gains, limits, table
+from tasks.reporting import charts, conclusion, figures, gains, limits, table, tasks
 from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, gate_name, limit
 from tasks.reporting.findings import Findings, Scores, bound_of, value
 from tasks.reporting.notes import from_quantized, notes
@@ -84,6 +84,8 @@ def context(found: Findings) -> dict[str, Any]:
         "guidance": guidance(found),
         "watch": watch(scores, found.package),
         "texts": texts(scores),
+        "choosing": tasks.choosing(scores),
+        "prompts": tasks.prompts(found),
         "hardware": hardware(found),
         "absent": absent(found),
         "model": model(found),
@@ -163,9 +165,11 @@ def _gate_cell(e: Expectation) -> GateCell:
 
 
 def factor(number: float | None, metric_name: str) -> str:
-    """A factor of a gain: times for speed, a share for memory."""
+    """A factor of a gain: times for speed, a share for memory, a ratio for perplexity."""
     if number is None:
         return NOT_MEASURED
+    if metric_name == "perplexity_ratio":
+        return figure(metric_name, number)
     return f"{number:.0%}" if metric_name == "peak_rss_mb" else figure("speedup", number)
 
 

@@ -56,6 +56,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("retention", "retention", "%", ("± se",), "next-token accuracy / the reference's on the same rows"),
     Column("top_agreement", "same top", "%", (), "predictions whose top token is the reference's"),
     Column("mean_kl", "KL", "nats", (), "mean KL divergence from the reference per prediction"),
+    Column("task_retention", "choices", "%", (), "right answers chosen among four, as a share of the reference's"),
     Column("time_to_first_token_ms", "TTFT", "ms", (), "time to first token of a short prompt, median"),
     Column("prefill_tokens_per_s", "prefill", "tok/s", ("×",), "speed of reading a long prompt, median"),
     Column("decode_tokens_per_s", "decode", "tok/s", ("×", "spread"), "speed of writing, median"),

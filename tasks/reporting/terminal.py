@@ -1,4 +1,4 @@
-"""The scorecard for a terminal: all columns from 140 characters on, fewer where there is less room."""
+"""The scorecard for a terminal: all columns from 150 characters on, fewer where there is less room."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ GAP = 2
 DROPS: tuple[tuple[str, bool], ...] = (
     ("time_to_first_token_ms", False),
     ("top_agreement", False),
+    ("task_retention", False),
     ("retention", True),
     ("perplexity_ratio", True),
     ("mean_kl", False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.config import Params
@@ -35,10 +35,12 @@ QUALITY: dict[str, tuple[str, bool]] = {
     "median_kl": ("predictions", False),
     "p99_kl": ("predictions", False),
 }
+TASKS = ("task_accuracy", "task_retention", "answer_similarity", "answer_similarity_expected")
 SPEED = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
 CONSISTENCY = ("inter_token_p95_ms", "inter_token_cv", "tail_ratio")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
-DEVICE = (*SPEED, *CONSISTENCY, *MEMORY)  # what only the target can tell
+ENDURANCE = ("latency_drift", "memory_growth", "stress_failures")
+DEVICE = (*SPEED, *CONSISTENCY, *MEMORY, *ENDURANCE)  # what only the target can tell
 
 # ratio -> the metric behind it. Speedups above 1 and shares below 1 are better.
 SPEEDUPS = {
@@ -65,13 +67,14 @@ def scorecard(
     artifacts: Mapping[str, Artifact],
     evaluations: Mapping[str, Evaluation],
     benchmarks: Mapping[str, Benchmark],
+    security: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[ScoreRow, ...]:
     """Build one row per planned variant, in the order of `plan`.
 
     Units are in the metrics' names; `n` is the number of predictions, rows or timings behind a value. Speedups are
     medians of paired ratios, against the reference and, with the ending `_vs_bf16`, against PyTorch bf16.
     Everything a benchmark measures belongs to the machine it ran on, so where the plan says that this machine is not
-    the target all of it is not measured, memory included.
+    the target all of it is not measured, memory included. `security` holds what is wrong with a variant's files.
     """
     results = {
         name: Results(entry, artifacts.get(name), evaluations.get(name), benchmarks.get(name))
@@ -93,6 +96,7 @@ def scorecard(
             status=status[name][0],
             reason=status[name][1],
             metrics=own
+            | {"security_findings": _findings(result, (security or {}).get(name))}
             | _ratios(result, own, results.get(params.reference), absolute.get(params.reference, {}), "", no_reference)
             | _ratios(result, own, results.get(rival or ""), absolute.get(rival or "", {}), "_vs_bf16", no_rival),
         )
@@ -134,17 +138,43 @@ def _absolute(results: Results, status: Status, reason: str) -> Metrics:
     artifact = results.artifact
     if status == "skipped" or artifact is None or artifact.status != "ok":
         gap = _not_measured(reason) if status == "skipped" else _missing(reason)
-        metrics = dict.fromkeys(("artifact_mb", *QUALITY, *DEVICE), gap)
+        metrics = dict.fromkeys(("artifact_mb", *QUALITY, *TASKS, *DEVICE), gap)
         if artifact is not None and artifact.size_mb is not None:
             metrics["artifact_mb"] = _cell("artifact_mb", artifact.size_mb)
         return metrics
     return {"artifact_mb": _cell("artifact_mb", artifact.size_mb), **_quality(results.evaluation), **_device(results)}
 
 
+def _findings(result: Results, found: Sequence[str] | None) -> Metric:
+    """How many files are unsafe, changed, missing or unexpected."""
+    if found is None:
+        made = result.artifact is not None and result.artifact.status == "ok"
+        return _missing("the files were not inspected") if made else _not_measured("there are no files")
+    return Metric(value=float(len(found)), reason="; ".join(found))
+
+
+def _endurance(results: Results, benchmark: Benchmark) -> Metrics:
+    """Stability over a soak and failures under stress; of candidates alone."""
+    found = benchmark.endurance
+    if found is None:
+        only = "only candidates are soaked" if results.plan.recipe.role != "candidate" else "benchmark.soak_s is 0"
+        return dict.fromkeys(ENDURANCE, _not_measured(only))
+    cells = {"stress_failures": Metric(value=float(len(found.failures)), reason="; ".join(found.failures))}
+    for name, change in (("latency_drift", found.latency), ("memory_growth", found.memory)):
+        if change is None:
+            cells[name] = _not_measured(f"n too small: {found.requests} requests in {found.seconds:g} s show no trend")
+        else:
+            cells[name] = Metric(
+                value=change.value, low=change.low, high=change.high, units=found.requests, n=found.requests,
+                undecided=found.busy,
+            )  # fmt: skip
+    return cells
+
+
 def _quality(evaluation: Evaluation | None) -> Metrics:
     if evaluation is None or evaluation.status != "ok":
         reason = f"not evaluated: {evaluation.reason if evaluation else 'no record; run `dvc repro`'}"
-        return dict.fromkeys(QUALITY, _missing(reason))
+        return dict.fromkeys((*QUALITY, *TASKS), _missing(reason))
     note = f"scored on a subset of {evaluation.rows} rows" if evaluation.subset else ""
     cells = {
         name: _cell(
@@ -159,16 +189,37 @@ def _quality(evaluation: Evaluation | None) -> Metrics:
     if evaluation.p99_kl is None:
         few = f"n too small: {evaluation.predictions} predictions, {smallest_sample(0.99)} carry a 99th percentile"
         cells["p99_kl"] = _not_measured(few)
-    return {name: _with_interval(cell, evaluation.rows) if QUALITY[name][1] else cell for name, cell in cells.items()}
+    cells = {n: _with_interval(c, evaluation.rows, evaluation.level) if QUALITY[n][1] else c for n, c in cells.items()}
+    return cells | _tasks(evaluation)
 
 
-def _with_interval(cell: Metric, rows: int) -> Metric:
-    """The 95% interval over rows that a standard error stands for; without one the sample decides nothing."""
+def _tasks(evaluation: Evaluation) -> Metrics:
+    """How well it chooses and answers, where there was something to choose and to answer."""
+    found = dict.fromkeys(TASKS, _not_measured("no tasks: too few texts, or data.choices and data.answers are 0"))
+    if evaluation.choices:
+        items = evaluation.choices
+        found["task_accuracy"] = _cell("task_accuracy", evaluation.task_accuracy, n=items)
+        retention = _cell("task_retention", evaluation.task_retention, n=items)
+        low, high = evaluation.task_retention_low, evaluation.task_retention_high
+        if low is None or high is None:
+            retention = retention.model_copy(update={"undecided": f"{items} choice gives no interval"})
+        else:
+            retention = retention.model_copy(update={"low": low, "high": high, "units": items})
+        found["task_retention"] = retention
+    for name in TASKS[2:]:
+        value = getattr(evaluation, name)
+        if value is not None:
+            found[name] = _cell(name, value, n=evaluation.answers)
+    return found
+
+
+def _with_interval(cell: Metric, rows: int, level: float) -> Metric:
+    """The interval over rows that a standard error stands for; without one the sample decides nothing."""
     if cell.value is None:
         return cell
     if cell.se is None or rows < 2:
         return cell.model_copy(update={"undecided": f"{rows} row gives no interval; at least 2 are needed"})
-    low, high = from_standard_error(cell.value, cell.se, rows)
+    low, high = from_standard_error(cell.value, cell.se, rows, level)
     return cell.model_copy(update={"low": low, "high": high, "units": rows})
 
 
@@ -185,6 +236,7 @@ def _device(results: Results) -> Metrics:
     return {
         **{name: _timing(name, getattr(benchmark, name), benchmark.busy) for name in SPEED},
         **_consistency(benchmark),
+        **_endurance(results, benchmark),
         "peak_rss_mb": _cell("peak_rss_mb", peak),
         "model_rss_mb": _cell("model_rss_mb", above_idle),
     }

@@ -1,0 +1,103 @@
+"""Task accuracy: which of some continuations a model finds the most likely, and what differs from the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.backends.base import Session
+from tasks.measure.quality import Floats, log_softmax
+from tasks.measure.statistics import LEVEL, Interval, mcnemar_mid_p, paired_retention
+from tasks.models.task_data import ChoiceItem
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model's choices: per item the mean log-likelihood of each continuation, nats per token, and the right one."""
+
+    likelihood: Floats  # shape (items, most choices); -inf where an item has fewer
+    answer: NDArray[np.int32]  # shape (items,)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the likeliest continuation is the right one; shape (items,)."""
+        right: NDArray[np.bool_] = self.likelihood.argmax(axis=1) == self.answer
+        return right
+
+    def first(self, items: int) -> Chosen:
+        """Only the first items."""
+        return Chosen(self.likelihood[:items], self.answer[:items])
+
+    def joined(self, later: Chosen) -> Chosen:
+        """These items, then the others."""
+        width = max(self.likelihood.shape[1], later.likelihood.shape[1])
+        both = [
+            np.pad(one.likelihood, ((0, 0), (0, width - one.likelihood.shape[1])), constant_values=-np.inf)
+            for one in (self, later)
+        ]
+        return Chosen(np.concatenate(both), np.concatenate([self.answer, later.answer]))
+
+    def save(self, path: Path) -> None:
+        """Write as .npz."""
+        np.savez_compressed(path, likelihood=self.likelihood, answer=self.answer)
+
+    @staticmethod
+    def load(path: Path) -> Chosen:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return Chosen(stored["likelihood"], stored["answer"])
+
+
+def choose(session: Session, items: Sequence[ChoiceItem]) -> Chosen:
+    """Weigh every item's continuations by length-normalized log-likelihood.
+
+    The mean over a continuation's tokens, so that a short one has no advantage (the `acc_norm` of language model
+    harnesses, by tokens instead of bytes).
+    """
+    width = max((len(item.choices) for item in items), default=0)
+    found = np.full((len(items), width), -np.inf)
+    for row, item in zip(found, items, strict=True):
+        logits = session.score_after(item.prompt, item.choices)
+        row[: len(logits)] = [_likelihood(one, ids) for one, ids in zip(logits, item.choices, strict=True)]
+    return Chosen(found, np.array([item.answer for item in items], dtype=np.int32))
+
+
+def _likelihood(logits: NDArray[np.float32], ids: Sequence[int]) -> float:
+    return float(log_softmax(logits)[np.arange(len(ids)), list(ids)].mean(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class TaskAccuracy:
+    """How a variant chooses beside the reference, on the same items."""
+
+    choices: int  # items
+    task_accuracy: float
+    task_retention: float  # accuracy / the reference's
+    task_retention_low: float | None  # paired bootstrap interval; None where the sample gives none
+    task_retention_high: float | None
+    flips_lost: int  # the reference was right and the variant is not
+    flips_gained: int
+    mcnemar_p: float  # that flips in both directions are equally likely
+
+
+def compare_choices(variant: Chosen, reference: Chosen, level: float = LEVEL) -> TaskAccuracy:
+    """Compare on the items both weighed; raises ValueError when they differ or there are none."""
+    if not len(variant.answer) or not np.array_equal(variant.answer, reference.answer):
+        raise ValueError("variant and reference did not choose on the same items")
+    ours, theirs = variant.right, reference.right
+    lost, gained = int((theirs & ~ours).sum()), int((ours & ~theirs).sum())
+    interval: Interval | None = paired_retention(ours, theirs, level)
+    return TaskAccuracy(
+        choices=len(ours),
+        task_accuracy=float(ours.mean()),
+        task_retention=float(ours.sum() / theirs.sum()) if theirs.any() else float("nan"),
+        task_retention_low=None if interval is None else interval.low,
+        task_retention_high=None if interval is None else interval.high,
+        flips_lost=lost,
+        flips_gained=gained,
+        mcnemar_p=mcnemar_mid_p(lost, gained),
+    )
