@@ -29,6 +29,7 @@ AFTER = (
     "code",
     "detect",
     "assess",
+    "tune",
     "benchmark",
     "recommend",
     "gate",
@@ -153,15 +154,17 @@ def _ran(folder: Path, before: dict[str, float]) -> list[str]:
 
 def bare() -> None:
     """The same conversions, evaluations and measurements one after another, without DVC, Prefect or MLflow."""
-    from tasks import assess, benchmark, ceiling, config, convert, data, detect, evaluate, fetch, reference
+    from tasks import assess, benchmark, ceiling, config, convert, data, detect, evaluate, fetch, reference, tune
 
     variants = list(config.load().variants)
     for stage in (detect, fetch, data, reference, assess):
         _check(stage.main([]))
     _check(ceiling.main([]))
-    for stage in (convert, evaluate):
-        for variant in variants:
-            _check(stage.main(["--variant", variant]))
+    for variant in variants:
+        _check(convert.main(["--variant", variant]))
+    _check(tune.main([]))
+    for variant in variants:
+        _check(evaluate.main(["--variant", variant]))
     _check(benchmark.main([]))
 
 

@@ -135,8 +135,8 @@ def compare_speeds(folder: Path, params: Params) -> dict[str, float]:
 def _session(folder: Path, artifact: Path, prompts: Prompts, params: Params, number: int) -> Session:
     settings, threads = params.benchmark, config.threads(params)
     request = {
-        "backend": "gguf", "artifact": str(artifact), "threads": threads, "slowdown": SLOWDOWN, "tell_runtime": False,
-        "short": [ids[:PROMPT] for ids in prompts.short], "long": [ids[:PROMPT] for ids in prompts.long], **FAST,
+        "backend": "gguf", "artifact": str(artifact), "threads": threads, "slowdown": SLOWDOWN, "settings": {},
+        "tell_runtime": False, "short": [ids[:PROMPT] for ids in prompts.short], "long": [ids[:PROMPT] for ids in prompts.long], **FAST,
     }  # fmt: skip
     others = [f"{SAME}-{i}" for i in range(AT_ONCE[0])] + [f"{SLOWER}-{i}" for i in range(AT_ONCE[1])]
 

@@ -33,7 +33,10 @@ def optimize(plan: Plan, root: str, slots: int = 2) -> list[Result] | State[list
     work.submit("fetch", "data", "reference", "assess")
     work.wait()
     with threads_shared():
-        work.variant_by_variant("convert", "evaluate", slots=slots)
+        work.variant_by_variant("convert", slots=slots)
+    work.one_by_one("tune")
+    with threads_shared():
+        work.variant_by_variant("evaluate", slots=slots)
     work.one_by_one("ceiling", "benchmark")
     work.submit(*work.others())
     work.wait()

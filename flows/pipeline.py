@@ -21,7 +21,7 @@ from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EdgewrightError, ResourceErr
 
 ALWAYS = "runs every time"
 ORDER = (
-    "code", "detect", "fetch", "data", "reference", "assess", "convert", "evaluate", "ceiling", "benchmark",
+    "code", "detect", "fetch", "data", "reference", "assess", "convert", "tune", "evaluate", "ceiling", "benchmark",
     "recommend", "gate", "package", "report", "track",
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ from tasks.measure.statistics import Trend, trend
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
 from tasks.records import Artifact, Benchmark, Change, Conditions, Endurance, PlanEntry, write_text
-from tasks.stage import into_folder, run_stage
+from tasks.stage import into_folder, run_stage, settings_of
 
 SEED = 17
 MEMORY_AT_ONCE = 2
@@ -91,6 +91,7 @@ def key(entry: PlanEntry, reference: PlanEntry, params: config.Params) -> str:
         paths.PROMPTS,
         *(paths.plan(one.variant) for one in (entry, reference)),
         *(paths.artifact_record(one.variant) for one in (entry, reference)),
+        paths.tuned(entry.recipe.backend),
         paths.CODE / "benchmark.txt",
         *(paths.CODE / "backends" / f"{name}.txt" for name in backends),
     ]
@@ -135,6 +136,7 @@ def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[di
             "backend": entry.recipe.backend,
             "artifact": str(paths.artifact_files(name)),
             "threads": threads,
+            "settings": settings_of(entry),
             "repeats": settings.repeats,
             "decode_repeats": settings.decode_repeats,
             "new_tokens": settings.new_tokens,
@@ -248,6 +250,7 @@ def record(
         prompt_tokens_long=len(prompts.long[0]),
         new_tokens=settings.new_tokens,
         runtime=answers[0]["runtime"],
+        settings=settings_of(entry),
         before=state[0],
         after=state[1],
         seconds=round(sum(one.seconds for one in taken.disturbances), 1),

@@ -20,7 +20,7 @@ from tasks.stage import run_stage
 
 PACKAGE = "tasks"
 STAGES = (
-    "detect", "fetch", "data", "reference", "assess", "convert", "evaluate", "ceiling", "benchmark",
+    "detect", "fetch", "data", "reference", "assess", "convert", "tune", "evaluate", "ceiling", "benchmark",
     "recommend", "gate", "package", "report", "track",
 )  # fmt: skip
 # Modules that are started or opened by their name, where no import statement shows it.

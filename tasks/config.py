@@ -16,7 +16,7 @@ from tasks.records import Backend, Precision, Role
 
 PARAMS = Path("params.yaml")
 # Blocks a profile may change: the stages that read them depend on `profiles` in dvc.yaml (tested there).
-OF_PROFILES = ("data", "evaluate", "benchmark")
+OF_PROFILES = ("data", "tune", "evaluate", "benchmark")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -52,8 +52,8 @@ class Data(Block):
     prompt_tokens_long: Count = 256
     tasks: str | None = None  # a .jsonl file with the user's own tasks; None: made from `source`
     choices: Annotated[int, Field(ge=0)] = 200  # questions with four answers to choose from
-    choice_prompt_tokens: Count = 48  # of each question its last tokens,
-    choice_tokens: Count = 16  # of each answer its first
+    choice_prompt_tokens: Count = 40  # of each question its last tokens,
+    choice_tokens: Count = 12  # of each answer its first
     answers: Annotated[int, Field(ge=0)] = 4  # prompts answered in words, side by side with the reference
     seed: int = 17
 
@@ -99,11 +99,15 @@ class Convert(Block):
     max_kl: dict[Precision, float] = {"fp32": 0.02, "bf16": 0.05, "fp16": 0.05, "int8": 0.2, "int4": 1.0}
 
 
+class Tune(Block):
+    budget_s: Annotated[float, Field(ge=0)] = 60.0  # for each backend's settings; 0: their defaults
+
+
 class Evaluate(Block):
     limits: Limits = Limits()
     slow_rows: Annotated[int, Field(ge=2)] = 4  # rows for a runtime that is slow on this device (MLX without Metal)
     slow_tokens: Annotated[int, Field(ge=2)] = 64  # and of each its first tokens
-    slow_choices: Annotated[int, Field(ge=0)] = 10  # and questions to choose the answer of
+    slow_choices: Annotated[int, Field(ge=0)] = 4  # and questions to choose the answer of
     answer_tokens: Count = 32  # of each answer in words
 
 
@@ -191,6 +195,7 @@ class Params(Block):
     data: Data = Data()
     assess: Assess = Assess()
     convert: Convert = Convert()
+    tune: Tune = Tune()
     evaluate: Evaluate = Evaluate()
     benchmark: Benchmark = Benchmark()
     recommend: Recommend = Recommend()

@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import config, paths
 from tasks.errors import ChildError, DataError
-from tasks.gates import suites
 from tasks.measure.child import Child, run_child
 from tasks.measure.statistics import LEVEL
 from tasks.records import Artifact, Evaluation, PlanEntry
-from tasks.stage import command, into_folder, run_variant
+from tasks.stage import command, into_folder, run_variant, settings_of
 
 if TYPE_CHECKING:
     from tasks.measure.choices import Chosen
     from tasks.measure.looks import Limit, Look
     from tasks.measure.quality import Tokens
-
-JUDGED = ("retention", "perplexity_ratio", "mean_kl", "task_retention")  # what more rows and choices can decide
 
 
 def evaluate(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Evaluation:
@@ -49,6 +46,7 @@ def key(entry: PlanEntry, params: config.Params) -> str:
     files = [
         paths.plan(entry.variant),
         paths.artifact_record(entry.variant),
+        paths.tuned(entry.recipe.backend),
         paths.EVALUATION_SET,
         paths.TASK_SET,
         paths.REFERENCE_TOKENS,
@@ -89,8 +87,14 @@ def _open(known: Evaluation, params: config.Params) -> tuple[str, ...]:
 def _limits(params: config.Params) -> list[Limit]:
     from tasks.measure.looks import Limit
 
-    limits = suites.thresholds(params.gate)
-    return [Limit(one.metric, one.minimum, one.maximum) for one in limits if one.metric in JUDGED]
+    gate = params.gate
+    limits = (
+        Limit("retention", minimum=gate.min_retention),
+        Limit("perplexity_ratio", maximum=gate.max_perplexity_ratio),
+        Limit("mean_kl", maximum=gate.max_mean_kl),
+        Limit("task_retention", minimum=gate.min_task_retention),
+    )
+    return [limit for limit in limits if limit.minimum is not None or limit.maximum is not None]
 
 
 def _without(entry: PlanEntry, artifact: Artifact, params: config.Params) -> Evaluation | None:
@@ -122,6 +126,7 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
         "reference": str(paths.REFERENCE),
         "slow": [params.evaluate.slow_rows, params.evaluate.slow_choices] if slow else None,
         "tokens": params.evaluate.slow_tokens if slow else 0,
+        "settings": settings_of(entry),
         "answer_tokens": params.evaluate.answer_tokens,
         "limits": [dataclasses.asdict(limit) for limit in _limits(params)],
         "out": str(partial),
@@ -199,7 +204,7 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
     reference = Tokens.load(kept / paths.REFERENCE_TOKENS.name), Chosen.load(kept / paths.REFERENCE_CHOICES.name)
     limits = [Limit(**limit) for limit in request["limits"]]
     module, artifact = backend(request["backend"]), Path(request["artifact"])
-    session = module.load(artifact, request["threads"], "score")
+    session = module.load(artifact, request["threads"], "score", request["settings"])
     plan = planned(evaluation, asked, request["slow"])
     rows = [row.ids for row in evaluation.rows]
     tokens, chosen = Tokens.none(), choose(session, ())
@@ -216,7 +221,7 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
     session.close()
     tokens.save(out / paths.REFERENCE_TOKENS.name)
     chosen.save(out / paths.REFERENCE_CHOICES.name)
-    speaker = module.load(artifact, request["threads"], "generate")
+    speaker = module.load(artifact, request["threads"], "generate", request["settings"])
     prompts = asked.open[:1] if request["slow"] else asked.open
     answers.answer(speaker, prompts, request["answer_tokens"], decoder(Path(request["model"]))).write(
         out / paths.REFERENCE_ANSWERS.name

@@ -138,6 +138,7 @@ def _evidence(
         tensor_share=artifact.check.tensor_share if artifact.check else {},
         versions=artifact.versions,
         runtime=benchmark.runtime,
+        settings=benchmark.settings,
         requirements=_requirements(artifact),
         chat=chat,
         verdict=passed.outcome,

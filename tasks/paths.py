@@ -33,6 +33,7 @@ REFERENCE_ANSWERS = REFERENCE / "answers.json"  # to the prompts of the tasks
 REFERENCE_PROBE = REFERENCE / "probe.npy"  # float16, shape (probe tokens - 1, vocabulary)
 REFERENCE_ANSWER = REFERENCE / "answer.txt"  # greedy answer to the probe's question
 VARIANTS = ARTIFACTS / "variants"
+TUNE = ARTIFACTS / "tune"
 EVALUATE = ARTIFACTS / "evaluate"
 BENCHMARK = ARTIFACTS / "benchmark"
 RECOMMENDATION = ARTIFACTS / "recommendation.json"
@@ -69,6 +70,11 @@ def artifact_files(variant: str) -> Path:
 def artifact_manifest(variant: str) -> Path:
     """Manifest of the files the runtime loads."""
     return artifact(variant) / "manifest.json"
+
+
+def tuned(backend: str) -> Path:
+    """Tuned settings of one backend."""
+    return TUNE / f"{backend}.json"
 
 
 def evaluation_record(variant: str) -> Path:

@@ -38,7 +38,9 @@ class Answerer:
         self._chat = contents.chat
         self._tokenizer: Any = AutoTokenizer.from_pretrained(package / "tokenizer")
         self._ends = end_tokens(package / "tokenizer", self._tokenizer.eos_token_id)
-        self._session: Session = backend(contents.backend).load(package / "model", config.usable_cores(), "generate")
+        self._session: Session = backend(contents.backend).load(
+            package / "model", config.usable_cores(), "generate", contents.settings
+        )
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt, put into the chat template where there is one."""

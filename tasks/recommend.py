@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks import config, paths
+from tasks.backends.base import MODULES
 from tasks.config import Params
 from tasks.packaging.manifest import Manifest, findings
 from tasks.records import (
@@ -19,9 +20,11 @@ from tasks.records import (
     PlanEntry,
     Recommendation,
     Record,
+    Tuned,
 )
 from tasks.search import rank
 from tasks.search.bottleneck import closeness
+from tasks.search.progress import progress
 from tasks.search.scorecard import scorecard
 from tasks.stage import run_stage
 
@@ -45,7 +48,13 @@ def recommend(params: Params) -> Recommendation:
     both = [(artifacts[name], benchmarks[name]) for name in names if name in artifacts and name in benchmarks]
     found = (closeness(artifact, benchmark, model, ceiling) for artifact, benchmark in both)
     ranked = rank.recommend(rows, params.reference, params.recommend.weights)
-    return ranked.model_copy(update={"closeness": tuple(one for one in found if one is not None)})
+    tuned = _present(Tuned, tuple(MODULES), paths.tuned)
+    return ranked.model_copy(
+        update={
+            "closeness": tuple(one for one in found if one is not None),
+            "progress": progress(rows, params.reference, [one.variant for one in ranked.ranking], tuned),
+        }
+    )
 
 
 def security_findings(variant: str) -> list[str]:

@@ -278,6 +278,39 @@ class Artifact(Record):
     versions: dict[str, str] = {}
 
 
+class Paired(Record):
+    """How many times as fast as the reference in one phase, from blocks timed in turns with it."""
+
+    value: float  # median of the paired ratios
+    low: float  # 95% confidence interval over blocks
+    high: float
+    blocks: int
+    pairs: int
+    floor: float | None = None  # share by which the reference was from itself in that session; an effect within is none
+
+
+class Trial(Record):
+    """One change to a runtime's settings, timed in turns with the defaults."""
+
+    settings: dict[str, str]
+    speedups: dict[str, float] = {}  # phase -> times as fast as with the defaults
+    reason: str = ""  # why there are none
+
+
+class Tuned(Record):
+    """Runtime settings of one backend's candidates (S10)."""
+
+    backend: Backend
+    variant: str  # the candidate that was timed; empty when there is none
+    reason: str
+    command: str
+    settings: dict[str, str] = {}  # that differ from the defaults
+    gain: dict[str, Paired] = {}  # phase -> times as fast as with the defaults, of the combination looked at closely
+    trials: tuple[Trial, ...] = ()
+    seconds: float = 0.0
+    key: str = ""  # digest of all the outcome depends on
+
+
 class Evaluation(Record):
     """Result of `evaluate`: quality on the shared token ids against the reference on the same rows."""
 
@@ -319,17 +352,6 @@ class Evaluation(Record):
     subset: bool = False  # True when a slow runtime was scored on fewer rows
     seconds: float | None = None
     runtime: dict[str, str] = {}  # properties read back from the runtime that scored
-
-
-class Paired(Record):
-    """How many times as fast as the reference in one phase, from blocks timed in turns with it."""
-
-    value: float  # median of the paired ratios
-    low: float  # 95% confidence interval over blocks
-    high: float
-    blocks: int
-    pairs: int
-    floor: float | None = None  # share by which the reference was from itself in that session; an effect within is none
 
 
 class Change(Record):
@@ -380,6 +402,7 @@ class Benchmark(Record):
     artifact_mb: float | None = None
     endurance: Endurance | None = None  # of candidates
     runtime: dict[str, str] = {}  # execution and KV precision as really used
+    settings: dict[str, str] = {}  # tuned ones, that differ from the runtime's defaults
     before: Conditions | None = None
     after: Conditions | None = None
     disturbance: Disturbance | None = None  # of the worst of the timed processes that count
@@ -456,6 +479,27 @@ class Ranked(Record):
     reason: str
 
 
+class Stride(Record):
+    """Where a framework stands after one step; speedups and shares are against the reference. None: not known."""
+
+    step: Literal["reference", "converted", "quantized", "accelerated"]
+    variant: str
+    decode_speedup: float | None = None
+    prefill_speedup: float | None = None
+    memory_share: float | None = None
+    perplexity_ratio: float | None = None
+    retention: float | None = None
+    note: str = ""
+
+
+class Progress(Record):
+    """Progressive optimization of one framework (S7): what each step gained or lost."""
+
+    backend: Backend
+    variant: str  # the candidate it leads to
+    strides: tuple[Stride, ...]
+
+
 class Recommendation(Record):
     """Scorecard, Pareto front and ranking (S17)."""
 
@@ -465,6 +509,7 @@ class Recommendation(Record):
     ranking: tuple[Ranked, ...]
     reason: str
     closeness: tuple[Closeness, ...] = ()  # of the variants measured on this device
+    progress: tuple[Progress, ...] = ()  # per framework, as far as its steps were made
 
 
 class Expectation(Record):

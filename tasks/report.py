@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks import config, paths
+from tasks.backends.base import MODULES
 from tasks.config import Params
 from tasks.disk import fresh_folder, replace_folder
 from tasks.measure.answers import Answers
@@ -26,6 +27,7 @@ from tasks.records import (
     Recommendation,
     Record,
     Selection,
+    Tuned,
 )
 from tasks.reporting.findings import Findings, Scores
 from tasks.reporting.markdown import markdown
@@ -74,6 +76,7 @@ def findings(params: Params) -> Findings:
         package=Package.read(paths.PACKAGE_RECORD),
         package_readme=PACKAGE_README.read_text(encoding="utf-8") if PACKAGE_README.is_file() else "",
         data=DataCard.read(paths.DATA_CARD),
+        tuned=_present(Tuned, MODULES, paths.tuned),
         answers=_present(Answers, [row.variant for row in found.rows], paths.answers),
         profile=params.profile,
         gate=params.gate,

@@ -13,7 +13,7 @@ from typing import TypeVar
 from tasks import config, paths
 from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import EXIT_OK, EdgewrightError
-from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry
+from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry, Tuned
 
 Outcome = TypeVar("Outcome", Artifact, Evaluation, Benchmark)
 
@@ -53,6 +53,13 @@ def run_variant(
 def command(verb: str, variant: str) -> str:
     """The line that repeats one variant's stage alone."""
     return f"dvc repro --single-item --force {verb}@{variant}"
+
+
+def settings_of(entry: PlanEntry) -> dict[str, str]:
+    """Runtime settings a variant is loaded with: the tuned ones of its backend for a candidate, else the defaults."""
+    if entry.recipe.role != "candidate" or not paths.tuned(entry.recipe.backend).exists():
+        return {}
+    return Tuned.read(paths.tuned(entry.recipe.backend)).settings
 
 
 def into_folder(out: Path, record: str, work: Callable[[Path], Outcome]) -> Outcome:

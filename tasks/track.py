@@ -216,6 +216,7 @@ def _log_parent(client: Any, run: str, results: Results, surroundings: Mapping[s
     judged = list(results.outcomes.values())
     winner = next((row for row in results.recommendation.rows if row.variant == report.winner), None)
     figures = {f"variants/{outcome}": float(judged.count(outcome)) for outcome in ("pass", "fail", "inconclusive")}
+    figures |= strides(results.recommendation)
     figures |= {f"winner/{name}": value for name, value in (metrics(winner) if winner else {}).items()}
     tags = {
         "gate.outcome": report.outcome,
@@ -316,6 +317,17 @@ def metrics(row: ScoreRow) -> dict[str, float]:
         found[name] = metric.value
         found |= {f"{name}_{end}": float(v) for end, v in (("se", metric.se), ("n", metric.n)) if v is not None}
     return found
+
+
+def strides(recommendation: Recommendation) -> dict[str, float]:
+    """Where each framework stands after each step (S7): `progress/BACKEND/STEP/METRIC`, steps numbered in order."""
+    return {
+        f"progress/{one.backend}/{number}-{stride.step}/{name}": float(value)
+        for one in recommendation.progress
+        for number, stride in enumerate(one.strides)
+        for name, value in stride.model_dump(exclude={"step", "variant", "note"}).items()
+        if value is not None
+    }
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

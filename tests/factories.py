@@ -122,6 +122,10 @@ def endurance(**changes: Any) -> Endurance:
     return Endurance.model_validate(fields | {"long_prompt_tokens": 768} | changes)
 
 
+def paired(value: float) -> Paired:
+    return Paired(value=value, low=value * 0.98, high=value * 1.02, floor=0.01, blocks=4, pairs=12)
+
+
 def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
     fields = {
         "speed": YES,
@@ -155,18 +159,15 @@ def in_turns(benchmarks: dict[str, Benchmark], reference: str) -> dict[str, Benc
     """The same records with speedups as if timed in turns: their medians' ratios, give or take 2 %."""
     base = benchmarks.get(reference)
 
-    def paired(one: Benchmark) -> dict[str, Paired]:
+    def speedups_of(one: Benchmark) -> dict[str, Paired]:
         if base is None or one.busy or base.busy:
             return {}
         both = {phase: (getattr(one, phase), getattr(base, phase)) for phase in PHASES}
         ratios = {phase: own.p50 / ref.p50 for phase, (own, ref) in both.items() if own and ref and own.p50 and ref.p50}
         speedups = {phase: ratio if PHASES[phase] else 1 / ratio for phase, ratio in ratios.items()}
-        return {
-            phase: Paired(value=value, low=value * 0.98, high=value * 1.02, floor=0.01, blocks=4, pairs=12)
-            for phase, value in speedups.items()
-        }
+        return {phase: paired(value) for phase, value in speedups.items()}
 
-    return {name: one.model_copy(update={"paired": paired(one)}) for name, one in benchmarks.items()}
+    return {name: one.model_copy(update={"paired": speedups_of(one)}) for name, one in benchmarks.items()}
 
 
 def ceiling(**changes: Any) -> Ceiling:

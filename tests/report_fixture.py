@@ -36,11 +36,14 @@ from tasks.records import (
     Recommendation,
     Selection,
     Support,
+    Trial,
+    Tuned,
     write_text,
 )
 from tasks.reporting.findings import Findings, Scores
 from tasks.search import rank
 from tasks.search.bottleneck import closeness
+from tasks.search.progress import progress
 from tasks.search.scorecard import scorecard
 from tests import factories as make
 
@@ -219,6 +222,21 @@ def evaluation(name: str) -> Evaluation:
     )
 
 
+def tuned() -> dict[str, Tuned]:
+    fast = {phase: make.paired(1.1) for phase in ("decode_tokens_per_s", "prefill_tokens_per_s")}
+    trials = (
+        Trial(settings={"flash_attn": "on"}, speedups=dict.fromkeys(fast, 1.1)),
+        Trial(settings={"n_ubatch": "128"}, reason="killed: was ended by <SIGSEGV>"),
+    )
+    kept = {"backend": "gguf", "variant": "gguf-q8_0", "reason": "flash_attn on: decode 1.10x, prefill 1.10x"}
+    return {
+        "gguf": Tuned.model_validate(
+            kept | {"command": "", "settings": {"flash_attn": "on"}, "gain": fast, "trials": trials}
+        ),
+        "torch": Tuned(backend="torch", variant="", reason="defaults: no candidate of it", command=""),
+    }
+
+
 def answers() -> dict[str, Answers]:
     said = {"torch-fp32": " Two of <them>.", "openvino-int8": " Two of <them>.", "gguf-q4_k_m": " Three, or so."}
     return {
@@ -378,7 +396,8 @@ def scores(parameters: Params | None = None) -> Scores:
     rows = scorecard(parameters, plan(), artifacts, evaluations, benchmarks, {name: [] for name in GIVEN})
     found = rank.recommend(rows, parameters.reference, parameters.recommend.weights)
     near = (closeness(artifacts[name], benchmarks[name], model(), make.ceiling()) for name in GIVEN)
-    found = found.model_copy(update={"closeness": tuple(one for one in near if one is not None)})
+    steps = progress(rows, parameters.reference, [one.variant for one in found.ranking], tuned())
+    found = found.model_copy(update={"closeness": tuple(one for one in near if one is not None), "progress": steps})
     return Scores(found, judge(found, parameters), artifacts, evaluations, benchmarks)
 
 
@@ -413,6 +432,7 @@ def findings(parameters: Params | None = None) -> Findings:
             checks=("text: no empty rows", "no row is in both splits"),
         ),
         answers=answers(),
+        tuned=tuned(),
         profile=parameters.profile,
         gate=parameters.gate,
         weights=parameters.recommend.weights,
@@ -430,6 +450,8 @@ def write(found: Findings) -> None:
         scores.benchmarks[name].write(paths.benchmark_record(name))
         if name in found.answers:
             found.answers[name].write(paths.answers(name))
+    for name, one in found.tuned.items():
+        one.write(paths.tuned(name))
     found.hardware.write(paths.HARDWARE)
     found.ceiling.write(paths.CEILING)
     found.model.write(paths.PROFILE)

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from tasks.records import Hardware, ModelProfile, Recipe, Support
 
 Logits = NDArray[np.float32]
 OnToken = Callable[[int], None]
+Settings = Mapping[str, str]
 
 MODULES: dict[str, str] = {
     "torch": "tasks.backends.torch",
@@ -50,7 +51,8 @@ class Session(Protocol):
     def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
         """For each ending the logits that predict its tokens after the prompt, shape (len(ending), vocabulary).
 
-        The same as `score` of prompt and ending together (`endings_apart`), with the prompt processed only once.
+        The same as `score` of prompt and ending together (`endings_apart`), with the prompt processed only once. The
+        arrays are the caller's to change.
         """
         ...
 
@@ -84,8 +86,13 @@ class Backend(Protocol):
         """Bytes of weights per stored type, counted in the files themselves."""
         ...
 
-    def load(self, artifact: Path, threads: int, purpose: str) -> Session:
-        """Open the artifact; `purpose` is "score" (all logits) or "generate" (as served)."""
+    SETTINGS: Mapping[str, tuple[str, ...]]  # runtime settings that may be tuned, each with its values, default first
+
+    def load(self, artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> Session:
+        """Open the artifact; `purpose` is "score" (all logits) or "generate" (as served).
+
+        `settings` are tuned ones, of SETTINGS, that differ from the defaults.
+        """
         ...
 
     def import_runtime(self) -> None:
@@ -98,6 +105,11 @@ class Backend(Protocol):
 def backend(name: str) -> Any:
     """The backend module called `name`, satisfying `Backend`. Imports no framework yet."""
     return importlib.import_module(MODULES[name])
+
+
+def threads_of(settings: Settings | None, threads: int) -> int:
+    """The tuned number of threads: `half` of those given, else all."""
+    return max(1, threads // 2) if (settings or {}).get("threads") == "half" else threads
 
 
 def endings_apart(session: Session, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:

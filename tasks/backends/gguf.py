@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks import gguf_file
-from tasks.backends.base import Logits, OnToken, Work, installed, versions_of
+from tasks.backends.base import Logits, OnToken, Settings, Work, installed, threads_of, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -86,23 +86,37 @@ def versions() -> dict[str, str]:
     return versions_of(*PACKAGES)
 
 
-def load(artifact: Path, threads: int, purpose: str) -> GgufSession:
+# The first value of each is what a session uses untold. A prompt is processed `n_ubatch` tokens at a time.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "flash_attn": ("off", "on"),
+    "n_ubatch": ("512", "128"),
+    "kv_cache": ("f16", "q8_0"),
+    "threads": ("all", "half"),
+}
+
+
+def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> GgufSession:
     """Open the GGUF file, memory-mapped."""
-    return GgufSession(artifact / FILE, threads, purpose)
+    return GgufSession(artifact / FILE, threads_of(settings, threads), purpose, settings or {})
 
 
 class GgufSession:
     """A llama.cpp context of 1,024 tokens over a memory-mapped file."""
 
-    def __init__(self, file: Path, threads: int, purpose: str) -> None:
+    def __init__(self, file: Path, threads: int, purpose: str, settings: Settings) -> None:
         """Load the file; `purpose` "score" keeps the logits of every position."""
         import llama_cpp
 
+        tuned = {name: settings.get(name, values[0]) for name, values in SETTINGS.items()}
+        kind = llama_cpp.GGML_TYPE_Q8_0 if tuned["kv_cache"] == "q8_0" else llama_cpp.GGML_TYPE_F16
+        # llama.cpp takes a quantized cache of values only with flash attention
+        flash = tuned["flash_attn"] == "on" or tuned["kv_cache"] == "q8_0"
         self._llama = llama_cpp.Llama(
-            str(file), n_ctx=1024, n_batch=512, n_ubatch=512, n_threads=threads, n_threads_batch=threads,
-            logits_all=purpose == "score", verbose=False,
+            str(file), n_ctx=1024, n_batch=512, n_ubatch=int(tuned["n_ubatch"]), n_threads=threads,
+            n_threads_batch=threads, flash_attn=flash, type_k=kind, type_v=kind, logits_all=purpose == "score",
+            verbose=False,
         )  # fmt: skip
-        self._threads = threads
+        self._threads, self._tuned = threads, tuned | {"flash_attn": "on" if flash else "off"}
         self._info = llama_cpp.llama_print_system_info().decode()
 
     def score(self, ids: Sequence[int]) -> Logits:
@@ -152,7 +166,8 @@ class GgufSession:
         features = [part.split(" = ")[0].strip() for part in self._info.split("|") if part.strip().endswith("= 1")]
         return {
             "execution": "weights as stored, activations q8_0/f16 per kernel, accumulation f32",
-            "kv_cache": "f16",
+            "kv_cache": self._tuned["kv_cache"],
+            "flash_attention": self._tuned["flash_attn"],
             "threads": str(self._threads),
             "build": " ".join(features),
         }

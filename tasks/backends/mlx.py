@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Work, installed, safetensors_bytes, versions_of
+from tasks.backends.base import Logits, OnToken, Settings, Work, installed, safetensors_bytes, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -82,7 +82,10 @@ def versions() -> dict[str, str]:
     return versions_of("mlx", "mlx-lm")
 
 
-def load(artifact: Path, threads: int, purpose: str) -> MlxSession:
+SETTINGS: dict[str, tuple[str, ...]] = {}  # MLX has none; Metal decides for itself
+
+
+def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> MlxSession:
     """Load the folder on MLX's default device."""
     return MlxSession(artifact)
 

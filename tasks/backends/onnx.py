@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Work, installed, versions_of
+from tasks.backends.base import Logits, OnToken, Settings, Work, installed, threads_of, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -158,9 +158,19 @@ def versions() -> dict[str, str]:
     return versions_of(*PACKAGES)
 
 
-def load(artifact: Path, threads: int, purpose: str) -> ScoringSession | GenAiSession:
+# The first value of each is ONNX Runtime's own.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "session.intra_op.allow_spinning": ("1", "0"),
+    "session.dynamic_block_base": ("0", "4"),
+    "threads": ("all", "half"),
+}
+
+
+def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> ScoringSession | GenAiSession:
     """Open the folder: genai as served, or plain ONNX Runtime for the logits of every position."""
-    return ScoringSession(artifact, threads) if purpose == "score" else GenAiSession(artifact, threads)
+    count = threads_of(settings, threads)
+    entries = {name: value for name, value in (settings or {}).items() if name.startswith("session.")}
+    return ScoringSession(artifact, count, entries) if purpose == "score" else GenAiSession(artifact, count, entries)
 
 
 Feeds = dict[str, Any]  # input name -> array
@@ -169,12 +179,14 @@ Feeds = dict[str, Any]  # input name -> array
 class ScoringSession:
     """model.onnx in ONNX Runtime with an empty cache."""
 
-    def __init__(self, artifact: Path, threads: int) -> None:
-        """Create the inference session."""
+    def __init__(self, artifact: Path, threads: int, entries: Settings) -> None:
+        """Create the inference session; `entries` are session configuration entries."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        for name, value in entries.items():
+            options.add_session_config_entry(name, value)
         self._session = onnxruntime.InferenceSession(str(artifact / FILE), options, providers=["CPUExecutionProvider"])
         self._threads = threads
         self._past = {
@@ -209,7 +221,7 @@ class ScoringSession:
 
         def after(ending: Sequence[int]) -> Logits:
             if len(ending) == 1:
-                return first
+                return first.copy()  # each its own, as callers may work in place
             rest = self._run(ending[:-1], past, len(prompt), ["logits"])[0][0]
             return np.concatenate([first, np.asarray(rest, dtype=np.float32)])
 
@@ -239,14 +251,15 @@ def _dtype(name: str) -> Any:
 class GenAiSession:
     """onnxruntime-genai, as users run it."""
 
-    def __init__(self, artifact: Path, threads: int) -> None:
+    def __init__(self, artifact: Path, threads: int, entries: Settings) -> None:
         """Load the folder; genai's own default is one thread."""
         import onnxruntime_genai as og
 
         self._og = og
         self._config = json.loads((artifact / "genai_config.json").read_text())
         config = og.Config(str(artifact))
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
+        options = {"intra_op_num_threads": threads, **entries}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         self._model = og.Model(config)
         self._threads = threads
 

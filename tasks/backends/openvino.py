@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Work, installed, versions_of
+from tasks.backends.base import Logits, OnToken, Settings, Work, installed, threads_of, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -21,6 +21,14 @@ SAMPLES = 16  # of the calibration rows; AWQ and scale estimation run the model 
 # 32, long prompts are read 15% faster on two cores with AVX-512 VNNI; the sample's mean KL rises from 0.007 to 0.009
 # nats in int8 and from 0.092 to 0.093 in int4.
 RUNNING = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"}
+# The first value of each is what is used untold.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": (RUNNING["DYNAMIC_QUANTIZATION_GROUP_SIZE"], "32", "128"),
+    "KV_CACHE_PRECISION": ("u8", "bf16"),
+    "PERFORMANCE_HINT": ("LATENCY", "THROUGHPUT"),
+    "ENABLE_CPU_PINNING": ("YES", "NO"),
+    "threads": ("all", "half"),
+}
 
 
 def probe(hardware: Hardware, model: ModelProfile) -> Support:
@@ -98,14 +106,15 @@ def versions() -> dict[str, str]:
     return versions_of(*PACKAGES)
 
 
-def load(artifact: Path, threads: int, purpose: str) -> ScoringSession | GenAiSession:
+def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> ScoringSession | GenAiSession:
     """Open the IR: GenAI's pipeline as served, or the same compiled model with the logits of every position.
 
     Never on one thread where there are more cores: with AMX, floating-point models then end with a floating point
     exception (openvinotoolkit/openvino issue 33300). What was really used is read back by `runtime`.
     """
-    threads = min(max(threads, 2), os.cpu_count() or 1)
-    return ScoringSession(artifact, threads) if purpose == "score" else GenAiSession(artifact, threads)
+    count = min(max(threads_of(settings, threads), 2), os.cpu_count() or 1)
+    tuned = RUNNING | {name: value for name, value in (settings or {}).items() if name != "threads"}
+    return ScoringSession(artifact, count, tuned) if purpose == "score" else GenAiSession(artifact, count, tuned)
 
 
 def _properties(compiled: Any, threads: int) -> dict[str, str]:
@@ -119,18 +128,18 @@ def _plain(value: Any) -> str:
     return getattr(value, "get_type_name", lambda: str(value))().replace("ExecutionMode.", "").strip("<>Type: '")
 
 
-def _compile(artifact: Path, threads: int) -> Any:
+def _compile(artifact: Path, threads: int, properties: Settings) -> Any:
     import openvino as ov
 
-    return ov.Core().compile_model(str(artifact / FILE), "CPU", {"INFERENCE_NUM_THREADS": threads, **RUNNING})
+    return ov.Core().compile_model(str(artifact / FILE), "CPU", {"INFERENCE_NUM_THREADS": threads, **properties})
 
 
 class ScoringSession:
     """The compiled stateful model, run for teacher-forced logits."""
 
-    def __init__(self, artifact: Path, threads: int) -> None:
+    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
         """Compile for the CPU."""
-        self._compiled = _compile(artifact, threads)
+        self._compiled = _compile(artifact, threads, properties)
         self._request = self._compiled.create_infer_request()
         self._names = {name for port in self._compiled.inputs for name in port.get_names()}
         self._threads = threads
@@ -195,13 +204,13 @@ class ScoringSession:
 class GenAiSession:
     """OpenVINO GenAI's pipeline, as users run it."""
 
-    def __init__(self, artifact: Path, threads: int) -> None:
+    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
         """Load the pipeline for the CPU."""
         import openvino_genai
 
         self._genai = openvino_genai
-        self._artifact, self._threads = artifact, threads
-        self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads, **RUNNING)
+        self._artifact, self._threads, self._properties = artifact, threads, properties
+        self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads, **properties)
 
     def score(self, ids: Sequence[int]) -> Logits:
         """GenAI returns tokens only; a session loaded for "score" gives logits."""
@@ -228,7 +237,7 @@ class GenAiSession:
 
     def runtime(self) -> dict[str, str]:
         """Properties of the same model compiled with the same settings; GenAI does not show its own."""
-        return _properties(_compile(self._artifact, self._threads), self._threads)
+        return _properties(_compile(self._artifact, self._threads, self._properties), self._threads)
 
     def close(self) -> None:
         """Free the pipeline."""

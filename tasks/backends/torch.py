@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Work, installed, link_files, safetensors_bytes, versions_of
+from tasks.backends.base import Logits, OnToken, Settings, Work, installed, link_files, safetensors_bytes, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -49,7 +49,10 @@ def versions() -> dict[str, str]:
     return versions_of("torch", "transformers")
 
 
-def load(artifact: Path, threads: int, purpose: str) -> TorchSession:
+SETTINGS: dict[str, tuple[str, ...]] = {}  # the reference and its rival stay as they are
+
+
+def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> TorchSession:
     """Load the checkpoint in the precision it is stored in."""
     return TorchSession(artifact, threads)
 
@@ -83,7 +86,7 @@ class TorchSession:
         padded = [[*ending, *([0] * (longest - len(ending)))] for ending in endings]  # after the end: nothing sees it
         with self._torch.inference_mode():
             first = self._model(self._ids(prompt), use_cache=True, logits_to_keep=1)
-            after = first.logits.float().numpy().repeat(count, axis=0)
+            after = first.logits.float().numpy().repeat(count, axis=0)  # shape (endings, 1, vocabulary)
             past = first.past_key_values
             past.batch_repeat_interleave(count)
             batch = self._torch.tensor(padded, dtype=self._torch.long)

@@ -27,12 +27,13 @@ def measure_endurance(request: dict[str, Any]) -> dict[str, Any]:
     module = backend(request["backend"])
     module.import_runtime()
     artifact, threads = Path(request["artifact"]), request["threads"]
-    session: Session = module.load(artifact, threads, "generate")
+    settings = request["settings"]
+    session: Session = module.load(artifact, threads, "generate", settings)
     before = guard.read()
     soaked = soak(session, request["short"], request["soak_s"])
     disturbance = guard.between(before, guard.read())
     failures = [] if _long(session, request["long"], request["stress_tokens"]) else ["a long prompt gave no answer"]
-    callers = [session, *(module.load(artifact, threads, "generate") for _ in range(request["callers"] - 1))]
+    callers = [session, *(module.load(artifact, threads, "generate", settings) for _ in range(request["callers"] - 1))]
     failures += at_once(callers, request["short"])
     return {
         **soaked,

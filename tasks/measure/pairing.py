@@ -75,6 +75,13 @@ def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, s
     )
 
 
+def middle(blocks: Sequence[Block], variant: str, reference: str, phase: str) -> float | None:
+    """The median of the paired ratios of however few blocks, with no word on how sure it is; None without any."""
+    found = [_ratios(blocks, i, reference, phase) for i, block in enumerate(blocks) if block.variant == variant]
+    known = [ratios for ratios in found if ratios is not None]
+    return math.exp(float(np.median(np.concatenate(known)))) if known else None
+
+
 def _ratios(blocks: Sequence[Block], index: int, reference: str, phase: str) -> NDArray[np.float64] | None:
     """Logarithms of how many times as fast a block was, a value per prompt; the nearer reference block weighs more."""
     block = blocks[index]

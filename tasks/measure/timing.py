@@ -64,7 +64,7 @@ def time_backend(module: Any, request: dict[str, Any]) -> dict[str, Any]:
     """
     module.import_runtime()
     began = time.perf_counter()
-    session: Session = module.load(Path(request["artifact"]), request["threads"], "generate")
+    session: Session = module.load(Path(request["artifact"]), request["threads"], "generate", request["settings"])
     load_s = time.perf_counter() - began
     short, long = request["short"], request["long"]
     began = time.perf_counter()
@@ -111,7 +111,7 @@ def measure_memory(request: dict[str, Any]) -> dict[str, float]:
     module.import_runtime()
     gc.collect()
     idle = psutil.Process().memory_info().rss
-    session: Session = module.load(Path(request["artifact"]), request["threads"], "generate")
+    session: Session = module.load(Path(request["artifact"]), request["threads"], "generate", request["settings"])
     session.generate(request["long"][0], MEMORY_TOKENS)
     return {"idle_rss_mb": idle / MB, "peak_rss_mb": peak_rss_bytes() / MB}
 

@@ -34,6 +34,7 @@ class Contents(Record):
     tensor_share: dict[str, float]  # stored type -> share of the weights, counted in the files
     versions: dict[str, str]  # what made the artifact
     runtime: dict[str, str]  # as the runtime that was timed really ran
+    settings: dict[str, str]  # tuned ones it was measured with, that differ from the runtime's defaults
     requirements: tuple[str, ...]  # what has to be installed to run it
     chat: bool  # whether the tokenizer has a chat template
     verdict: Outcome

@@ -24,6 +24,7 @@ from tasks.records import (
     Recommendation,
     ScoreRow,
     Selection,
+    Tuned,
     Verdict,
 )
 
@@ -96,6 +97,7 @@ class Findings:
     package: Package
     package_readme: str  # empty when nothing was packaged
     data: DataCard
+    tuned: Mapping[str, Tuned]  # per backend
     answers: Mapping[str, Answers]  # to the prompts of the tasks, per variant
     profile: str
     gate: Gate

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.records import Benchmark, Expectation, Reading, ScoreRow
-from tasks.reporting import charts, conclusion, figures, gains, limits, table, tasks
+from tasks.reporting import charts, conclusion, figures, gains, limits, progress, table, tasks
 from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, gate_name, limit
 from tasks.reporting.findings import Findings, Scores, bound_of, value
 from tasks.reporting.notes import from_quantized, notes
@@ -84,6 +84,8 @@ def context(found: Findings) -> dict[str, Any]:
         "guidance": guidance(found),
         "watch": watch(scores, found.package),
         "texts": texts(scores),
+        "progress": progress.progress(found),
+        "tuned": progress.tuned(found),
         "choosing": tasks.choosing(scores),
         "prompts": tasks.prompts(found),
         "hardware": hardware(found),
