@@ -136,7 +136,8 @@ def _session(folder: Path, artifact: Path, prompts: Prompts, params: Params, num
     settings, threads = params.benchmark, config.threads(params)
     request = {
         "backend": "gguf", "artifact": str(artifact), "threads": threads, "slowdown": SLOWDOWN, "settings": {},
-        "tell_runtime": False, "short": [ids[:PROMPT] for ids in prompts.short], "long": [ids[:PROMPT] for ids in prompts.long], **FAST,
+        "tell_runtime": False, **FAST,
+        "short": [ids[:PROMPT] for ids in prompts.short], "long": [ids[:PROMPT] for ids in prompts.long],
     }  # fmt: skip
     others = [f"{SAME}-{i}" for i in range(AT_ONCE[0])] + [f"{SLOWER}-{i}" for i in range(AT_ONCE[1])]
 

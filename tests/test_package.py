@@ -144,10 +144,25 @@ def test_a_plain_archive_without_pickles_is_allowed() -> None:
 # how to run
 
 
+TUNED = {
+    "openvino": {"KV_CACHE_PRECISION": "bf16", "threads": "half"},
+    "onnx": {"session.intra_op.allow_spinning": "0"},
+    "gguf": {"kv_cache": "q8_0", "n_ubatch": "128"},
+}
+
+
+@pytest.mark.parametrize("backend", TUNED)
+def test_the_lines_run_it_with_the_settings_it_was_measured_with(backend) -> None:
+    text = "\n".join(how_to_run.lines(backend, True, TUNED[backend]))
+    assert all(value in text or name == "threads" or value == "q8_0" for name, value in TUNED[backend].items())
+    assert "type_k=8" in text or backend != "gguf"
+
+
+@pytest.mark.parametrize("tuned", [True, False])
 @pytest.mark.parametrize("chat", [True, False])
 @pytest.mark.parametrize("backend", MODULES)
-def test_every_backend_has_lines_that_are_python_and_requirements(backend, chat: bool) -> None:
-    lines = how_to_run.lines(backend, chat)
+def test_every_backend_has_lines_that_are_python_and_requirements(backend, chat: bool, tuned: bool) -> None:
+    lines = how_to_run.lines(backend, chat, TUNED.get(backend, {}) if tuned else {})
     ast.parse("\n".join(lines))
     assert "print(" in lines[-1]
     assert any('"model' in line for line in lines)
@@ -188,7 +203,7 @@ def test_readme_and_card_say_what_was_measured() -> None:
     finished()
     made()
     readme = (paths.PACKAGE / "README.md").read_text()
-    for line in how_to_run.lines("openvino", True):
+    for line in how_to_run.lines("openvino", True, {}):
         assert line in readme
     text = (paths.PACKAGE / "CARD.md").read_text()
     for part in (

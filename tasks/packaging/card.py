@@ -59,7 +59,7 @@ class Evidence:
 
 def readme(contents: manifest.Contents) -> str:
     """What the package is and the lines that run it."""
-    code = "\n".join(how_to_run.lines(contents.backend, contents.chat))
+    code = "\n".join(how_to_run.lines(contents.backend, contents.chat, contents.settings))
     return f"""# {contents.model}, {contents.variant}
 
 {contents.model} for {contents.backend}, made by Edgewright; verdict of its quality gates: {contents.verdict}.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from tasks.records import Backend
 
 QUESTION = "What is the capital of France?"
@@ -37,24 +40,32 @@ def pin(package: str, version: str) -> str:
     return f"{package}=={version.split('+')[0]}" if version[:1].isdigit() else package
 
 
-def lines(backend: Backend, chat: bool) -> tuple[str, ...]:
-    """Python statements that answer one question; `chat` says whether the tokenizer has a chat template."""
-    return {"openvino": _openvino, "onnx": _onnx, "gguf": _gguf, "mlx": _mlx, "torch": _torch}[backend](chat)
+def lines(backend: Backend, chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Python statements that answer one question; `chat` says whether the tokenizer has a chat template.
+
+    `settings` are the tuned ones it was measured with.
+    """
+    writers = {"openvino": _openvino, "onnx": _onnx, "gguf": _gguf, "mlx": _mlx, "torch": _torch}
+    return writers[backend](chat, settings)
 
 
-def _openvino(chat: bool) -> tuple[str, ...]:
+def _openvino(chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
+    tuned = "".join(f', {name}="{value}"' for name, value in settings.items() if name != "threads")
     return (  # GenAI applies the chat template itself
         "import openvino_genai",
-        'model = openvino_genai.LLMPipeline("model", "CPU")',
+        f'model = openvino_genai.LLMPipeline("model", "CPU"{tuned})',
         f'print(model.generate("{QUESTION if chat else BEGINNING}", max_new_tokens={NEW_TOKENS}))',
     )
 
 
-def _onnx(chat: bool) -> tuple[str, ...]:
+def _onnx(chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
+    entries = {name: value for name, value in settings.items() if name != "threads"}
+    overlay = json.dumps({"model": {"decoder": {"session_options": entries}}})
+    tuned = ('config = og.Config("model")', f"config.overlay('{overlay}')", "model = og.Model(config)")
     text = f"tokenizer.apply_chat_template('{CHAT}', add_generation_prompt=True)" if chat else f'"{BEGINNING}"'
     return (  # onnxruntime-genai has no call that takes text and gives text; it ends the process on decode([])
         "import onnxruntime_genai as og",
-        'model = og.Model("model")',
+        *(tuned if entries else ('model = og.Model("model")',)),
         "tokenizer, params = og.Tokenizer(model), og.GeneratorParams(model)",
         f"tokens = tokenizer.encode({text})",
         f"params.set_search_options(max_length=len(tokens) + {NEW_TOKENS}, do_sample=False)",
@@ -66,7 +77,10 @@ def _onnx(chat: bool) -> tuple[str, ...]:
     )
 
 
-def _gguf(chat: bool) -> tuple[str, ...]:
+def _gguf(chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
+    small = settings.get("kv_cache") == "q8_0"  # 8: GGML_TYPE_Q8_0
+    tuned = ", flash_attn=True" * (small or settings.get("flash_attn") == "on") + ", type_k=8, type_v=8" * small
+    tuned += f", n_ubatch={settings['n_ubatch']}" if "n_ubatch" in settings else ""
     call = (
         f'model.create_chat_completion({CHAT}, max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["message"]'
         if chat
@@ -74,12 +88,12 @@ def _gguf(chat: bool) -> tuple[str, ...]:
     )
     return (
         "from llama_cpp import Llama",
-        'model = Llama("model/model.gguf", n_ctx=2048, verbose=False)',
+        f'model = Llama("model/model.gguf", n_ctx=2048{tuned}, verbose=False)',
         f"print({call})",
     )
 
 
-def _mlx(chat: bool) -> tuple[str, ...]:
+def _mlx(chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
     applied = f"tokenizer.apply_chat_template({CHAT}, add_generation_prompt=True, tokenize=False)"
     return (
         "from mlx_lm import generate, load",
@@ -88,7 +102,7 @@ def _mlx(chat: bool) -> tuple[str, ...]:
     )
 
 
-def _torch(chat: bool) -> tuple[str, ...]:
+def _torch(chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
     return (
         "from transformers import pipeline",
         'model = pipeline("text-generation", "model", tokenizer="tokenizer")',
