@@ -107,7 +107,7 @@ class Evaluate(Block):
     limits: Limits = Limits()
     slow_rows: Annotated[int, Field(ge=2)] = 4  # rows for a runtime that is slow on this device (MLX without Metal)
     slow_tokens: Annotated[int, Field(ge=2)] = 64  # and of each its first tokens
-    slow_choices: Annotated[int, Field(ge=0)] = 4  # and questions to choose the answer of
+    slow_choices: Annotated[int, Field(ge=0)] = 0  # and questions to choose the answer of
     answer_tokens: Count = 32  # of each answer in words
 
 

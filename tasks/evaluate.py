@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tasks.measure.quality import Tokens
 
 
+SLOW_ANSWER = 8  # tokens of the one answer of a runtime that is slow here
+
+
 def evaluate(entry: PlanEntry, artifact: Artifact, params: config.Params, out: Path) -> Evaluation:
     """Write the folder `out`: figures and per-token arrays, or the reason why there are none."""
     record = paths.evaluation_record(entry.variant).name
@@ -222,8 +225,10 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
     tokens.save(out / paths.REFERENCE_TOKENS.name)
     chosen.save(out / paths.REFERENCE_CHOICES.name)
     speaker = module.load(artifact, request["threads"], "generate", request["settings"])
-    prompts = asked.open[:1] if request["slow"] else asked.open
-    answers.answer(speaker, prompts, request["answer_tokens"], decoder(Path(request["model"]))).write(
+    prompts, tokens_each = asked.open, request["answer_tokens"]
+    if request["slow"]:
+        prompts, tokens_each = prompts[:1], min(SLOW_ANSWER, tokens_each)
+    answers.answer(speaker, prompts, tokens_each, decoder(Path(request["model"]))).write(
         out / paths.REFERENCE_ANSWERS.name
     )
     return {

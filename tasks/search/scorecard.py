@@ -195,7 +195,8 @@ def _quality(evaluation: Evaluation | None) -> Metrics:
 
 def _tasks(evaluation: Evaluation) -> Metrics:
     """How well it chooses and answers, where there was something to choose and to answer."""
-    found = dict.fromkeys(TASKS, _not_measured("no tasks: too few texts, or data.choices and data.answers are 0"))
+    few = "no tasks: too few texts, or data.choices and data.answers are 0"
+    found = dict.fromkeys(TASKS, _not_measured("slow without its accelerator" if evaluation.subset else few))
     if evaluation.choices:
         items = evaluation.choices
         found["task_accuracy"] = _cell("task_accuracy", evaluation.task_accuracy, n=items)
