@@ -136,7 +136,7 @@ def _session(folder: Path, artifact: Path, prompts: Prompts, params: Params, num
     settings, threads = params.benchmark, config.threads(params)
     request = {
         "backend": "gguf", "artifact": str(artifact), "threads": threads, "slowdown": SLOWDOWN, "settings": {},
-        "tell_runtime": False, **FAST,
+        "longest": (), "tell_runtime": False, **FAST,
         "short": [ids[:PROMPT] for ids in prompts.short], "long": [ids[:PROMPT] for ids in prompts.long],
     }  # fmt: skip
     others = [f"{SAME}-{i}" for i in range(AT_ONCE[0])] + [f"{SLOWER}-{i}" for i in range(AT_ONCE[1])]
@@ -169,7 +169,7 @@ def compare_qualities(folder: Path, params: Params) -> dict[str, float]:
         strength = model.strength_of(loss)
         outcomes = [model.outcome(params, seed, strength) for seed in range(DISTURBED)]
         failed[name] = float(outcomes.count("fail"))
-        counts = ", ".join(f"{outcomes.count(o)} {o}" for o in ("pass", "inconclusive", "fail"))
+        counts = ", ".join(f"{outcomes.count(o)} {o}" for o in ("pass", "inconclusive", "unreachable", "fail"))
         tell(f"a loss of {loss:.1%} (noise of {strength:.3f} of the layer's own spread): {counts}")
     return failed
 

@@ -142,6 +142,7 @@ def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[di
             "new_tokens": settings.new_tokens,
             "short": prompts.short,
             "long": prompts.long,
+            "longest": prompts.longest,
         }
         for name, entry in entries.items()
     }
@@ -254,7 +255,11 @@ def record(
         before=state[0],
         after=state[1],
         seconds=round(sum(one.seconds for one in taken.disturbances), 1),
-        **{phase: quantity([sample for one in answers for sample in one[phase]]) for phase in pairing.PHASES},
+        **{
+            phase: quantity(samples)
+            for phase in pairing.PHASES
+            if (samples := [sample for one in answers for sample in one.get(phase, ())])
+        },
         **spread_of([gap for one in answers for gap in one["inter_token_ms"]]),
         **memory,
     )

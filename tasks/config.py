@@ -50,6 +50,7 @@ class Data(Block):
     prompts: Count = 12
     prompt_tokens_short: Count = 40
     prompt_tokens_long: Count = 256
+    prompt_tokens_longest: Count = 640
     tasks: str | None = None  # a .jsonl file with the user's own tasks; None: made from `source`
     choices: Annotated[int, Field(ge=0)] = 200  # questions with four answers to choose from
     choice_prompt_tokens: Count = 40  # of each question its last tokens,
@@ -149,7 +150,13 @@ class Recommend(Block):
 
 
 class Gate(Block):
-    """Limits per gate; None switches a gate off and the report says so."""
+    """Limits per gate; None switches a gate off, and the report says so of those that are on by default."""
+
+    @property
+    def switched_off(self) -> tuple[str, ...]:
+        """Gates that are on by default and None here."""
+        fields = type(self).model_fields.items()
+        return tuple(name for name, field in fields if field.default is not None and getattr(self, name) is None)
 
     min_retention: Share | None = 0.95
     max_perplexity_ratio: Positive | None = 1.10
@@ -157,6 +164,10 @@ class Gate(Block):
     min_task_retention: Share | None = 0.90
     min_decode_speedup: Positive | None = 2.0
     min_prefill_speedup: Positive | None = 1.0
+    min_decode_long_speedup: Positive | None = 1.0
+    min_prefill_longest_speedup: Positive | None = None
+    min_ttft_speedup: Positive | None = None
+    min_batch_speedup: Positive | None = None
     max_tail_ratio: Positive | None = 3.0
     max_latency_drift: Positive | None = 0.25
     max_memory_growth: Positive | None = 0.05

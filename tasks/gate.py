@@ -14,7 +14,12 @@ from tasks.gates import suites, verdict
 from tasks.records import GateReport, Outcome, Recommendation, write_text
 from tasks.stage import run_stage
 
-EXIT_CODES: dict[Outcome, int] = {"pass": EXIT_OK, "fail": EXIT_FAIL, "inconclusive": EXIT_INCONCLUSIVE}
+EXIT_CODES: dict[Outcome, int] = {
+    "pass": EXIT_OK,
+    "fail": EXIT_FAIL,
+    "unreachable": EXIT_FAIL,
+    "inconclusive": EXIT_INCONCLUSIVE,
+}
 SUITE_FILE = paths.GATE / "suite.json"
 SHOWN = 3  # nearest candidates that are printed
 
@@ -23,7 +28,7 @@ def gate(params: Params, recommendation: Recommendation, pages: Path | None = No
     """Run the suite over all variants that were made and judge its answers; `pages` receives its data docs."""
     limits = suites.thresholds(params.gate)
     answers = suites.validate(params.gate, verdict.on_trial(recommendation), pages)
-    return verdict.report(recommendation, limits, answers, suites.switched_off(params.gate))
+    return verdict.report(recommendation, limits, answers, params.gate.switched_off)
 
 
 def enforce(params: Params) -> GateReport:

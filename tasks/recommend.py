@@ -23,7 +23,7 @@ from tasks.records import (
     Tuned,
 )
 from tasks.search import rank
-from tasks.search.bottleneck import closeness
+from tasks.search.bottleneck import bounded, closeness
 from tasks.search.progress import progress
 from tasks.search.scorecard import scorecard
 from tasks.stage import run_stage
@@ -46,12 +46,14 @@ def recommend(params: Params) -> Recommendation:
     )
     model, ceiling = ModelProfile.read(paths.PROFILE), Ceiling.read(paths.CEILING)
     both = [(artifacts[name], benchmarks[name]) for name in names if name in artifacts and name in benchmarks]
-    found = (closeness(artifact, benchmark, model, ceiling) for artifact, benchmark in both)
+    measured = (closeness(artifact, benchmark, model, ceiling) for artifact, benchmark in both)
+    found = tuple(one for one in measured if one is not None)
+    rows = bounded(rows, found)
     ranked = rank.recommend(rows, params.reference, params.recommend.weights)
     tuned = _present(Tuned, tuple(MODULES), paths.tuned)
     return ranked.model_copy(
         update={
-            "closeness": tuple(one for one in found if one is not None),
+            "closeness": found,
             "progress": progress(rows, params.reference, [one.variant for one in ranked.ranking], tuned),
         }
     )

@@ -18,7 +18,8 @@ Backend = Literal["torch", "openvino", "onnx", "gguf", "mlx"]
 Framework = Literal["openvino", "olive", "llama.cpp", "mlx"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 Role = Literal["reference", "rival", "candidate"]
-Outcome = Literal["pass", "fail", "inconclusive"]
+# unreachable: failed, and a physical limit of this device proves that nothing of the kind could pass on it
+Outcome = Literal["pass", "fail", "inconclusive", "unreachable"]
 
 FRAMEWORK_OF: dict[str, Framework | None] = {
     "torch": None,
@@ -390,6 +391,9 @@ class Benchmark(Record):
     time_to_first_token_ms: Quantity | None = None
     prefill_tokens_per_s: Quantity | None = None
     decode_tokens_per_s: Quantity | None = None
+    prefill_longest_tokens_per_s: Quantity | None = None
+    decode_long_tokens_per_s: Quantity | None = None  # after the longest prompt
+    batch_tokens_per_s: Quantity | None = None  # some prompts at once, all their new tokens over the whole time
     inter_token_ms: Quantity | None = None  # time between two tokens, over all decoded ones
     inter_token_p95_ms: float | None = None  # None: too few tokens to tell
     inter_token_p99_ms: float | None = None
@@ -456,6 +460,8 @@ class Metric(Record):
     n: int | None = None
     state: Literal["measured", "missing", "not-measured"] = "measured"
     reason: str = ""
+    bound: float | None = None  # what this device allows at most, by a physical limit
+    bound_reason: str = ""
     undecided: str = ""  # why the sample is too small to decide anything; a gate on it is inconclusive
 
 

@@ -46,7 +46,12 @@ SETTINGS = {  # for whatever the user has not set
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-EXIT_CODES: dict[Outcome, int] = {"pass": EXIT_BAD_INPUT, "fail": EXIT_FAIL, "inconclusive": EXIT_INCONCLUSIVE}
+EXIT_CODES: dict[Outcome, int] = {
+    "pass": EXIT_BAD_INPUT,
+    "fail": EXIT_FAIL,
+    "unreachable": EXIT_FAIL,
+    "inconclusive": EXIT_INCONCLUSIVE,
+}
 
 
 class PromotionRefusedError(RegistryError):

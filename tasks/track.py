@@ -14,13 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tasks import config, paths, registry
 from tasks.config import Params
 from tasks.errors import DataError, RegistryError
 from tasks.packaging import manifest
-from tasks.records import Artifact, GateReport, Hardware, Package, Recommendation, Record, ScoreRow
+from tasks.records import Artifact, GateReport, Hardware, Outcome, Package, Recommendation, Record, ScoreRow
 from tasks.stage import run_stage
 
 RECEIPTS = Path("mlruns/receipts")
@@ -215,7 +215,7 @@ def _log_parent(client: Any, run: str, results: Results, surroundings: Mapping[s
     report, params = results.report, results.params.model_dump(mode="json", exclude={"variants", "profiles"})
     judged = list(results.outcomes.values())
     winner = next((row for row in results.recommendation.rows if row.variant == report.winner), None)
-    figures = {f"variants/{outcome}": float(judged.count(outcome)) for outcome in ("pass", "fail", "inconclusive")}
+    figures = {f"variants/{outcome}": float(judged.count(outcome)) for outcome in get_args(Outcome)}
     figures |= strides(results.recommendation)
     figures |= {f"winner/{name}": value for name, value in (metrics(winner) if winner else {}).items()}
     tags = {

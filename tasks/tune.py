@@ -159,6 +159,7 @@ def _time(name: str, variant: str, change: Settings, params: config.Params) -> d
         "settings": change,
         "short": prompts.short,
         "long": prompts.long,
+        "longest": (),
         "tell_runtime": False,
         **SHORT,
     }

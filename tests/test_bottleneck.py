@@ -11,10 +11,10 @@ import pytest
 from tasks import ceiling as stage
 from tasks import paths
 from tasks.measure import ceiling as measured
-from tasks.records import Ceiling, Quantity
+from tasks.records import Ceiling, Closeness, Quantity
 from tasks.reporting import limits
 from tasks.search import bottleneck
-from tasks.search.bottleneck import bytes_per_token, closeness, operations_per_token
+from tasks.search.bottleneck import bounded, bytes_per_token, closeness, operations_per_token
 from tests import factories as make
 
 INT4 = {"u4": 0.6, "u8": 0.37, "f32": 0.03}
@@ -121,3 +121,15 @@ def test_a_kernel_that_is_missing_leaves_the_other_and_none_leaves_the_reason() 
         _int8_layer(object(), 4)
     assert min(_throughput(torch, (missing, _fp32))) > 0
     assert _throughput(torch, (missing,)) == "no such kernel"
+
+
+def test_a_speedup_is_bounded_by_the_share_of_the_ceiling_it_reaches() -> None:
+    row = make.row(metrics=make.good_metrics(decode_speedup=4.0, prefill_speedup=3.0))
+    near = Closeness(
+        variant=row.variant, decode_gb_s=20.0, decode_share=0.5, decode_bound="overhead-bound", prefill_gflop_s=100.0,
+        prefill_share=1.2, prefill_bound="compute-bound", arithmetic="int8",
+    )  # fmt: skip
+    [bounded_row] = bounded([row], [near])
+    assert bounded_row.metrics["decode_speedup"].bound == 8.0
+    assert bounded_row.metrics["prefill_speedup"].bound is None  # above the ceiling: caches helped
+    assert bounded([row], []) == (row,)

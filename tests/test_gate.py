@@ -37,18 +37,19 @@ def candidate(name: str = OPENVINO, **cells: float | Metric) -> ScoreRow:
 
 def test_every_switched_on_gate_becomes_expectations_on_the_metric_and_its_interval() -> None:
     found = json.loads(suites.suite_json(Gate(max_memory_share=None)))["expectations"]
-    assert len(found) == len(suites.CHECKS) * (len(Gate.model_fields) - 1)
+    assert len(found) == len(suites.CHECKS) * (len(LIMITS) - 1)
     limits = {(e["meta"]["gate"], e["meta"]["check"]): e["kwargs"] for e in found}
     retention = limits["min_retention", KEPT]
     assert (retention["column"], retention["min_value"], retention["strict_min"]) == ("retention.low", 0.95, True)
     assert limits["min_retention", POSSIBLE]["column"] == "retention.high"
     assert limits["max_perplexity_ratio", KEPT]["column"] == "perplexity_ratio.high"
     assert limits["max_perplexity_ratio", POSSIBLE]["column"] == "perplexity_ratio.low"
-    assert suites.switched_off(Gate(max_memory_share=None)) == ("max_memory_share",)
+    assert Gate(max_memory_share=None).switched_off == ("max_memory_share",)
 
 
 def test_every_gate_of_the_parameters_has_a_threshold() -> None:
-    assert tuple(t.gate for t in LIMITS) == tuple(Gate.model_fields)
+    on = {name: 1.0 if value is None else value for name, value in Gate().model_dump().items()}
+    assert tuple(t.gate for t in suites.thresholds(Gate.model_validate(on))) == tuple(Gate.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -338,3 +339,18 @@ def test_equal_results_give_equal_files(project: Path) -> None:
     assert stage.main([]) == 0
     assert (paths.VERDICTS.read_bytes(), stage.SUITE_FILE.read_bytes()) == first
     assert Recommendation.read(paths.RECOMMENDATION).reference == REFERENCE
+
+
+def test_what_the_device_cannot_reach_is_told_from_a_failure() -> None:
+    def decode(bound: float | None) -> Metric:
+        return Metric(value=1.5, low=1.4, high=1.6, units=4, bound=bound, bound_reason="at the memory's bandwidth")
+
+    within = judged(candidate(decode_speedup=decode(3.0)))
+    assert (within.outcome, within.verdicts[0].outcome) == ("fail", "fail")
+    beyond = judged(candidate(decode_speedup=decode(1.7)))
+    assert (beyond.outcome, beyond.verdicts[0].outcome) == ("unreachable", "unreachable")
+    said = next(e for e in beyond.verdicts[0].expectations if e.gate == "min_decode_speedup")
+    assert said.outcome == "unreachable" and "at most 1.7 at the memory's bandwidth" in said.reason
+    assert stage.EXIT_CODES["unreachable"] == 1
+    mixed = judged(candidate(decode_speedup=decode(1.7), retention=0.5))
+    assert mixed.outcome == "fail"

@@ -64,6 +64,8 @@ class Session(Protocol):
         """Process the prompt and produce its one next token."""
         ...
 
+    # Where the runtime has a call for it: generate_batch(prompts of one length, new_tokens) -> tokens of each.
+
     def runtime(self) -> dict[str, str]:
         """Properties as the runtime really uses them: execution precision, KV precision, threads, version."""
         ...

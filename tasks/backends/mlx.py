@@ -162,6 +162,17 @@ class MlxSession:
                 on_token(made[-1])
         return made
 
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together."""
+        from mlx_lm.models.cache import make_prompt_cache
+
+        cache, made = make_prompt_cache(self._model), []
+        batch = self._mx.array([list(ids) for ids in prompts])
+        for _ in range(new_tokens):
+            batch = self._mx.argmax(self._model(batch, cache=cache)[:, -1], axis=-1)[:, None]
+            made.append([int(token) for token in np.array(batch)[:, 0]])
+        return [list(row) for row in zip(*made, strict=True)]
+
     def runtime(self) -> dict[str, str]:
         """Execution properties: device and types."""
         stored = f"quantized {self._config['quantization']}" if "quantization" in self._config else "float16"

@@ -290,6 +290,19 @@ class GenAiSession:
                 on_token(made[-1])
         return made
 
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together."""
+        params = self._og.GeneratorParams(self._model)
+        total = len(prompts[0]) + new_tokens
+        params.set_search_options(max_length=total, min_length=total, do_sample=False, batch_size=len(prompts))
+        generator = self._og.Generator(self._model, params)
+        generator.append_tokens(np.array(prompts, dtype=np.int32))
+        made = []
+        for _ in range(new_tokens):
+            generator.generate_next_token()
+            made.append([int(token) for token in generator.get_next_tokens()])
+        return [list(row) for row in zip(*made, strict=True)]
+
     def runtime(self) -> dict[str, str]:
         """Execution properties as configured; MatMulNBits computes with int8 activations at accuracy level 4."""
         return {

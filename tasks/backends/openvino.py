@@ -235,6 +235,16 @@ class GenAiSession:
         result = self._pipeline.generate(prompt, config, _streamer(self._genai, on_token) if on_token else None)
         return list(result.tokens[0])
 
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together."""
+        import openvino as ov
+
+        config = self._genai.GenerationConfig(
+            max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, ignore_eos=True
+        )
+        result = self._pipeline.generate(ov.Tensor(np.array(prompts, dtype=np.int64)), config)
+        return [list(row) for row in result.tokens]
+
     def runtime(self) -> dict[str, str]:
         """Properties of the same model compiled with the same settings; GenAI does not show its own."""
         return _properties(_compile(self._artifact, self._threads, self._properties), self._threads)

@@ -112,6 +112,17 @@ class TorchSession:
                     on_token(made[-1])
         return made
 
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together."""
+        batch, past = self._torch.tensor([list(ids) for ids in prompts], dtype=self._torch.long), None
+        made = []
+        with self._torch.inference_mode():
+            for _ in range(new_tokens):
+                result = self._model(batch, past_key_values=past, use_cache=True, logits_to_keep=1)
+                past, batch = result.past_key_values, result.logits[:, -1:].argmax(dim=-1)
+                made.append(batch[:, 0].tolist())
+        return [list(row) for row in zip(*made, strict=True)]
+
     def runtime(self) -> dict[str, str]:
         """Execution properties: weight and cache type, attention implementation, threads."""
         dtype = str(self._model.dtype).removeprefix("torch.")

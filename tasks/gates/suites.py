@@ -66,6 +66,10 @@ def thresholds(gate: Gate) -> tuple[Threshold, ...]:
         Threshold("min_task_retention", "task_retention", minimum=gate.min_task_retention),
         Threshold("min_decode_speedup", "decode_speedup", minimum=gate.min_decode_speedup),
         Threshold("min_prefill_speedup", "prefill_speedup", minimum=gate.min_prefill_speedup),
+        Threshold("min_decode_long_speedup", "decode_long_speedup", minimum=gate.min_decode_long_speedup),
+        Threshold("min_prefill_longest_speedup", "prefill_longest_speedup", minimum=gate.min_prefill_longest_speedup),
+        Threshold("min_ttft_speedup", "ttft_speedup", minimum=gate.min_ttft_speedup),
+        Threshold("min_batch_speedup", "batch_speedup", minimum=gate.min_batch_speedup),
         Threshold("max_tail_ratio", "tail_ratio", maximum=gate.max_tail_ratio),
         Threshold("max_latency_drift", "latency_drift", maximum=gate.max_latency_drift),
         Threshold("max_memory_growth", "memory_growth", maximum=gate.max_memory_growth),
@@ -75,11 +79,6 @@ def thresholds(gate: Gate) -> tuple[Threshold, ...]:
         Threshold("max_memory_share", "memory_share", maximum=gate.max_memory_share),
     )
     return tuple(t for t in possible if t.minimum is not None or t.maximum is not None)
-
-
-def switched_off(gate: Gate) -> tuple[str, ...]:
-    """The gates that params.yaml sets to null."""
-    return tuple(name for name in Gate.model_fields if getattr(gate, name) is None)
 
 
 def suite(limits: Sequence[Threshold]) -> Any:

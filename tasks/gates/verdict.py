@@ -39,6 +39,8 @@ def report(
         outcome = "pass"
     elif any(verdict.outcome == "inconclusive" for verdict in contenders):
         outcome = "inconclusive"
+    elif any(verdict.outcome == "unreachable" for verdict in contenders):
+        outcome = "unreachable"
     return GateReport(
         outcome=outcome,
         reason=_reason(recommendation, contenders, winner, outcome, off),
@@ -50,13 +52,14 @@ def report(
 
 
 def judge(row: ScoreRow, reference: str, limits: Sequence[Threshold], answers: Mapping[str, Answer]) -> Verdict:
-    """The verdict on one variant: fail if any gate fails, else inconclusive if any is, else pass.
+    """The verdict on one variant: fail if any gate fails, else unreachable, else inconclusive if any is, else pass.
 
     With no gate at all nothing was shown, so the verdict is inconclusive.
     """
     expectations = tuple(expectation(row, reference, t, answers.get(t.gate)) for t in limits)
     found = {e.outcome for e in expectations}
-    outcome: Outcome = "fail" if "fail" in found else "inconclusive" if "inconclusive" in found or not found else "pass"
+    worst: tuple[Outcome, ...] = ("fail", "unreachable", "inconclusive")
+    outcome: Outcome = next((o for o in worst if o in found), "pass" if found else "inconclusive")
     return Verdict(variant=row.variant, outcome=outcome, expectations=expectations)
 
 
@@ -81,7 +84,7 @@ def expectation(row: ScoreRow, reference: str, threshold: Threshold, answer: Ans
         maximum=threshold.maximum,
         outcome=outcome,
         reason=reason,
-        miss=miss(threshold, observed) if outcome == "fail" and observed is not None else None,
+        miss=miss(threshold, observed) if outcome in ("fail", "unreachable") and observed is not None else None,
     )
 
 
@@ -99,6 +102,9 @@ def _decide(threshold: Threshold, metric: Metric, observed: float | None, answer
         return "inconclusive", f"{observed:.4g}, but {metric.undecided}"
     shown = f"{observed:.4g}" + _range(metric)
     if POSSIBLE in answer.failed:
+        if metric.bound is not None and threshold.minimum is not None and metric.bound < threshold.minimum:
+            beyond_it = f"nor can it be on this device: at most {metric.bound:.3g} {metric.bound_reason}"
+            return "unreachable", f"{shown} is not {threshold.allowed}, {beyond_it}"
         return "fail", f"{shown} is not {threshold.allowed}"
     if KEPT in answer.failed:
         return "inconclusive", f"{shown} may or may not be {threshold.allowed}{_needed(threshold, metric, observed)}"
@@ -133,7 +139,7 @@ def nearest(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """Variants by their largest miss, the smallest first; a missing metric is further off than any number."""
 
     def distance(verdict: Verdict) -> tuple[bool, float, str]:
-        unknown = any(e.outcome == "fail" and e.miss is None for e in verdict.expectations)
+        unknown = any(e.outcome in ("fail", "unreachable") and e.miss is None for e in verdict.expectations)
         return unknown, max((e.miss or 0.0 for e in verdict.expectations), default=0.0), verdict.variant
 
     return tuple(verdict.variant for verdict in sorted(verdicts, key=distance))
@@ -149,7 +155,7 @@ def shortfall(verdict: Verdict) -> str:
         f"{e.gate} by {e.miss:.1%} ({e.observed:.4g}, {_limit(e)})" if e.miss is not None and e.observed is not None
         else f"{e.gate} ({e.reason})"
         for e in verdict.expectations
-        if e.outcome == "fail"
+        if e.outcome in ("fail", "unreachable")
     ]  # fmt: skip
     open_ = [f"{e.gate} ({e.reason})" for e in verdict.expectations if e.outcome == "inconclusive"]
     said = [f"missed {', '.join(lost)}"] if lost else []
@@ -176,7 +182,9 @@ def _reason(
     off: Sequence[str],
 ) -> str:
     """The report's one sentence."""
-    counts = {kind: sum(v.outcome == kind for v in contenders) for kind in ("pass", "fail", "inconclusive")}
+    counts = {
+        kind: sum(v.outcome == kind for v in contenders) for kind in ("pass", "fail", "unreachable", "inconclusive")
+    }
     tally = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     note = f"; switched off: {', '.join(off)}" if off else ""
     if winner is not None:
@@ -186,4 +194,6 @@ def _reason(
         return f"there is no candidate to judge: {recommendation.reason}{note}"
     if outcome == "inconclusive":
         return f"no candidate passed, and some could not be decided ({tally}){note}"
+    if outcome == "unreachable":
+        return f"no candidate passed, and what the gates ask cannot be reached on this device ({tally}){note}"
     return f"no candidate passed ({tally}){note}"

@@ -25,6 +25,9 @@ PHASES: Mapping[str, bool] = {
     "time_to_first_token_ms": False,
     "prefill_tokens_per_s": True,
     "decode_tokens_per_s": True,
+    "prefill_longest_tokens_per_s": True,
+    "decode_long_tokens_per_s": True,
+    "batch_tokens_per_s": True,
 }
 
 

@@ -21,6 +21,8 @@ from tasks.records import Quantity
 
 WARM_UP_TOKENS = 4
 MEMORY_TOKENS = 16
+AFTER_LONGEST = 16  # new tokens after the longest prompt
+BATCH, BATCH_TOKENS = 4, 16  # prompts at once, and new tokens of each
 MB = 2**20
 
 
@@ -59,8 +61,9 @@ def time_backend(module: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Time load, first call, first token, prefill and decode.
 
     Every prompt is used once, so that no cache of an earlier one helps. Time to first token: prompt in, one token
-    out. Prefill: prompt tokens over that time for the long prompts. Decode: tokens after the first over the time
-    between first and last.
+    out. Prefill: prompt tokens over that time for the long prompts, and for one that is longer still. Decode: tokens
+    after the first over the time between first and last, after a short prompt and after the longest. Batch: new tokens
+    of some prompts at once over the whole time, where the runtime has such a call.
     """
     module.import_runtime()
     began = time.perf_counter()
@@ -83,9 +86,32 @@ def time_backend(module: Any, request: dict[str, Any]) -> dict[str, Any]:
             for ids in short[repeats : repeats + request["decode_repeats"]]
         ],
     }
+    timed |= _after_longest(session, request["longest"]) | _batch(session, short[repeats:-1])
     disturbance = guard.between(before, guard.read())
     told = {"runtime": session.runtime()} if request["tell_runtime"] else {}  # some compile the model again for that
     return {**timed, **told, "inter_token_ms": gaps, "disturbance": disturbance.model_dump()}
+
+
+def _after_longest(session: Session, longest: Sequence[Sequence[int]]) -> dict[str, list[float]]:
+    """Reading a longer prompt and writing after it; nothing where the data gives no such prompt."""
+    if not longest:
+        return {}
+    stamps = [time.perf_counter()]
+    session.generate(longest[0], AFTER_LONGEST, lambda _: stamps.append(time.perf_counter()))
+    return {
+        "prefill_longest_tokens_per_s": [len(longest[0]) / (stamps[1] - stamps[0])],
+        "decode_long_tokens_per_s": [(len(stamps) - 2) / (stamps[-1] - stamps[1])],
+    }
+
+
+def _batch(session: Session, prompts: Sequence[Sequence[int]]) -> dict[str, list[float]]:
+    """Some prompts of one length at once, where the runtime has a call for that."""
+    together = getattr(session, "generate_batch", None)
+    if together is None or len(prompts) < BATCH:
+        return {}
+    began = time.perf_counter()
+    together(prompts[-BATCH:], BATCH_TOKENS)
+    return {"batch_tokens_per_s": [BATCH * BATCH_TOKENS / (time.perf_counter() - began)]}
 
 
 def _seconds(session: Session, ids: Sequence[int]) -> float:

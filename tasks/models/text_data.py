@@ -43,6 +43,7 @@ class Prompts(Record):
 
     short: tuple[tuple[int, ...], ...]
     long: tuple[tuple[int, ...], ...]
+    longest: tuple[tuple[int, ...], ...] = ()  # one, where the data has so much text
 
 
 class Probe(Record):
@@ -169,7 +170,9 @@ def prompts(texts: Sequence[str], encode: Encode, params: Data) -> Prompts:
         step = max(1, (len(stream) - length) // params.prompts)
         return tuple(tuple(stream[i * step : i * step + length]) for i in range(params.prompts))
 
-    return Prompts(short=cut(lengths[0]), long=cut(lengths[1]))
+    wanted = params.prompt_tokens_longest
+    longest = (tuple(stream[-wanted:]),) if len(stream) > wanted else ()
+    return Prompts(short=cut(lengths[0]), long=cut(lengths[1]), longest=longest)
 
 
 def probe(texts: Sequence[str], encode: Encode, tokens: int) -> Probe:

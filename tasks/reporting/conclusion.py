@@ -16,6 +16,7 @@ def title(scores: Scores) -> str:
     return {
         "inconclusive": "No candidate passed; some could not be decided",
         "fail": "No candidate passed the gates",
+        "unreachable": "What the gates ask cannot be reached on this device",
         "pass": "The gates passed",
     }[scores.gates.outcome]
 
@@ -33,7 +34,12 @@ def _tally(scores: Scores) -> str:
     """How many candidates ended how; empty when there was none to judge."""
     verdicts = [scores.verdict(row.variant) for row in scores.rows if row.role == "candidate"]
     outcomes = [verdict.outcome for verdict in verdicts if verdict is not None]
-    words = {"pass": "passed", "fail": "failed", "inconclusive": "could not be decided"}
+    words = {
+        "pass": "passed",
+        "fail": "failed",
+        "unreachable": "could not pass on this device",
+        "inconclusive": "could not be decided",
+    }
     counted = [f"{outcomes.count(o)} {said}" for o, said in words.items() if o in outcomes]
     return f"Of {len(outcomes)} judged, {' and '.join(counted)}." if outcomes else ""
 

@@ -7,7 +7,7 @@ from tasks.reporting.conclusion import against_bf16, nearest, sentence, title
 from tasks.reporting.findings import Scores
 from tasks.reporting.table import COLUMNS, Cell, Line, legend, lines
 
-SIGNS: dict[Outcome, str] = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️"}
+SIGNS: dict[Outcome, str] = {"pass": "✅", "fail": "❌", "unreachable": "⛔", "inconclusive": "⚠️"}
 
 
 def markdown(scores: Scores) -> str:

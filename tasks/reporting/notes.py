@@ -137,7 +137,7 @@ def _gaps(found: Findings) -> Iterable[str]:
 
 
 def _gates(gate: Gate) -> Iterable[str]:
-    off = [gate_name(name).long for name in Gate.model_fields if getattr(gate, name) is None]
+    off = [gate_name(name).long for name in gate.switched_off]
     if off:
         yield f"Switched off in params.yaml: the gate on {', '.join(off)}."
 

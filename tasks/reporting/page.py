@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.records import Benchmark, Expectation, Reading, ScoreRow
-from tasks.reporting import charts, conclusion, figures, gains, limits, progress, table, tasks
+from tasks.reporting import charts, conclusion, figures, gains, limits, progress, slower, table, tasks
 from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, gate_name, limit
 from tasks.reporting.findings import Findings, Scores, bound_of, value
 from tasks.reporting.notes import from_quantized, notes
@@ -76,6 +76,7 @@ def context(found: Findings) -> dict[str, Any]:
         "engines": dict.fromkeys(row.backend for row in scores.rows),
         "gains": gains.gains(scores),
         "gain_shares": gains.shares(scores, winner),
+        "slower": slower.slower(scores),
         "limits": limits.lines(scores.recommendation.closeness),
         "limits_sentence": limits.sentence(found.ceiling),
         "gate_heads": gate_heads(scores),

@@ -8,7 +8,7 @@ from tasks.records import Stride
 from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, gate_name
 from tasks.reporting.findings import Findings
 
-TONES = {"pass": "good", "fail": "bad", "inconclusive": "open"}
+TONES = {"pass": "good", "fail": "bad", "unreachable": "bad", "inconclusive": "open"}
 
 
 class Step(NamedTuple):
@@ -54,7 +54,7 @@ def progress(found: Findings) -> list[Steps]:
         verdict = found.scores.verdict(one.variant)
         outcome = verdict.outcome if verdict is not None else NOTHING
         open_ = [gate_name(e.gate).long for e in (verdict.expectations if verdict else ()) if e.outcome == outcome]
-        said = f"{outcome}: {', '.join(open_)}" if outcome in ("fail", "inconclusive") else str(outcome)
+        said = f"{outcome}: {', '.join(open_)}" if open_ and outcome != "pass" else str(outcome)
         steps = [_step(stride, fastest) for stride in one.strides]
         shown.append(Steps(one.backend, one.variant, steps, said, TONES.get(outcome, "quiet")))
     return shown

@@ -13,7 +13,7 @@ from tasks.reporting.findings import Scores, bound_of, metric, value
 Tone = Literal["plain", "quiet", "good", "bad", "open"]
 
 MARKS: dict[str, str] = {"winner": "★", "candidate": "●", "rival": "○", "reference": "◆"}
-TONES: dict[str, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "open"}
+TONES: dict[str, Tone] = {"pass": "good", "fail": "bad", "unreachable": "bad", "inconclusive": "open"}
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ def _verdict(row: ScoreRow, verdict: Verdict | None) -> Cell:
         return Cell(row.status, tone="bad" if row.status == "failed" else "quiet", note=row.reason)
     if verdict is None:
         return Cell(NOTHING, tone="quiet", note="no verdict")
-    lost = [gate_name(e.gate).short for e in verdict.expectations if e.outcome == "fail"]
-    text = f"fail: {', '.join(lost)}" if lost else verdict.outcome
+    lost = [gate_name(e.gate).short for e in verdict.expectations if e.outcome in ("fail", "unreachable")]
+    text = f"{verdict.outcome}: {', '.join(lost)}" if lost else verdict.outcome
     note = "; ".join(f"{gate_name(e.gate).long}: {e.reason}" for e in verdict.expectations if e.outcome != "pass")
     if row.role == "rival":
         return Cell(f"({text})", tone="quiet", note=note)

@@ -6,10 +6,10 @@ of the body once per token, so arithmetic bounds prefill (2 operations per weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tasks.models.sanity import BITS
-from tasks.records import Artifact, Benchmark, Bound, Ceiling, Closeness, ModelProfile, Quantity
+from tasks.records import Artifact, Benchmark, Bound, Ceiling, Closeness, ModelProfile, Quantity, ScoreRow
 
 MEMORY_BOUND, COMPUTE_BOUND, INCONSISTENT = 0.90, 0.80, 0.20
 
@@ -35,6 +35,32 @@ def closeness(artifact: Artifact, benchmark: Benchmark, model: ModelProfile, cei
         prefill_bound=bound(prefill, flop_share, COMPUTE_BOUND, "compute-bound"),
         arithmetic=kind,
     )
+
+
+def bounded(rows: Sequence[ScoreRow], found: Sequence[Closeness]) -> tuple[ScoreRow, ...]:
+    """The rows, whose speedups against the reference say how large they could be at most on this device.
+
+    At a share s of a ceiling nothing of the same bytes and operations can be more than 1 / s times as fast. A share
+    above 1 bounds nothing: then caches serve what the ceiling was measured without.
+    """
+    near = {one.variant: one for one in found}
+
+    def limited(row: ScoreRow) -> ScoreRow:
+        one = near.get(row.variant)
+        if one is None or row.role == "reference":
+            return row
+        why = {
+            "decode_speedup": (one.decode_share, "at the memory's bandwidth"),
+            "prefill_speedup": (one.prefill_share, f"at the machine's {one.arithmetic} matrix throughput"),
+        }
+        cells = {
+            name: cell.model_copy(update={"bound": cell.value / share, "bound_reason": reason})
+            for name, (share, reason) in why.items()
+            if share is not None and 0 < share < 1 and (cell := row.metrics.get(name)) is not None and cell.value
+        }
+        return row.model_copy(update={"metrics": row.metrics | cells})
+
+    return tuple(limited(row) for row in rows)
 
 
 def mean_bits(share: Mapping[str, float]) -> float:

@@ -37,16 +37,24 @@ QUALITY: dict[str, tuple[str, bool]] = {
 }
 TASKS = ("task_accuracy", "task_retention", "answer_similarity", "answer_similarity_expected")
 SPEED = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
+OPTIONAL = {  # phases that not every runtime or data source has
+    "prefill_longest_tokens_per_s": "the data gives no prompt that long",
+    "decode_long_tokens_per_s": "the data gives no prompt that long",
+    "batch_tokens_per_s": "this runtime has no call for prompts at once here",
+}
 CONSISTENCY = ("inter_token_p95_ms", "inter_token_cv", "tail_ratio")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
 ENDURANCE = ("latency_drift", "memory_growth", "stress_failures")
-DEVICE = (*SPEED, *CONSISTENCY, *MEMORY, *ENDURANCE)  # what only the target can tell
+DEVICE = (*SPEED, *OPTIONAL, *CONSISTENCY, *MEMORY, *ENDURANCE)  # what only the target can tell
 
 # ratio -> the metric behind it. Speedups above 1 and shares below 1 are better.
 SPEEDUPS = {
     "decode_speedup": "decode_tokens_per_s",
     "prefill_speedup": "prefill_tokens_per_s",
     "ttft_speedup": "time_to_first_token_ms",
+    "decode_long_speedup": "decode_long_tokens_per_s",
+    "prefill_longest_speedup": "prefill_longest_tokens_per_s",
+    "batch_speedup": "batch_tokens_per_s",
 }
 SHARES = {"memory_share": "peak_rss_mb", "artifact_share": "artifact_mb"}
 
@@ -236,6 +244,12 @@ def _device(results: Results) -> Metrics:
     above_idle = None if peak is None or idle is None else peak - idle
     return {
         **{name: _timing(name, getattr(benchmark, name), benchmark.busy) for name in SPEED},
+        **{
+            name: _not_measured(why)
+            if getattr(benchmark, name) is None
+            else _timing(name, getattr(benchmark, name), benchmark.busy)
+            for name, why in OPTIONAL.items()
+        },
         **_consistency(benchmark),
         **_endurance(results, benchmark),
         "peak_rss_mb": _cell("peak_rss_mb", peak),
