@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test check gate scorecard bench bench-aa ui deploy promote rollback clean
+.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers ui deploy promote rollback clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ bench: $(ENV)  ## time the whole job against the bare calls, and what changes co
 
 bench-aa: $(ENV)  ## how often equals are called different, and whether losses are found
 	python -m flows.bench_aa
+
+bench-rulers: $(ENV)  ## this project's figures beside those of llama.cpp, OpenVINO GenAI, mlx-lm and transformers
+	python -m flows.bench_rulers
 
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
 	python -m flows.ui

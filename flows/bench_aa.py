@@ -186,7 +186,8 @@ class Disturbed:
         self._session = backend("torch").load(folder / paths.MODEL, threads, "score")
         self._weight = dict(self._session._model.named_parameters())[LAYER]
         self._kept = self._weight.detach().clone()
-        self._rows = EvaluationSet.read(folder / paths.EVALUATION_SET).rows
+        data = EvaluationSet.read(folder / paths.EVALUATION_SET)
+        self._rows = data.rows[: data.first]
         self._reference = Tokens.load(folder / paths.REFERENCE_TOKENS)
         self._logprobs = np.load(folder / paths.REFERENCE_LOGPROBS, mmap_mode="r")
 
@@ -200,7 +201,7 @@ class Disturbed:
         with torch.no_grad():
             self._weight.copy_(self._kept + strength * self._kept.std() * noise)
         scored = score_rows(self._session, [row.ids for row in self._rows], self._logprobs)
-        return summarise(scored, self._reference)
+        return summarise(scored, self._reference.like(scored))
 
     def strength_of(self, loss: float, tries: int = 7) -> float:
         """The strength at which seed 0 loses this share of the accuracy, by halving an interval in the logarithm."""

@@ -132,7 +132,7 @@ def search(
         speedups = {phase: middle(session.blocks, label, DEFAULT, phase) for phase in tuning.PHASES}
         known = {phase: value for phase, value in speedups.items() if value is not None}
         complete = len(known) == len(speedups)
-        trials.append(Trial(settings=change, speedups=known, reason="" if complete else session.taken[label].doubt))
+        trials.append(Trial(settings=change, speedups=known, reason="" if complete else _why(session, label)))
     whole = [(trial.settings, trial.speedups) for trial in trials if len(trial.speedups) == len(tuning.PHASES)]
     chosen = tuning.combination(whole)
     if not chosen:
@@ -148,6 +148,13 @@ def search(
         return trials, {}, kept, f"defaults: of {said}, {problem}"
     words = ", ".join(f"{phase.split('_')[0]} {kept[phase].value:.2f}x" for phase in tuning.PHASES)
     return trials, chosen, kept, f"{said}: {words}"
+
+
+def _why(session: Session, label: str) -> str:
+    """Why a change has no speedups: its process failed, or it or the defaults beside it were disturbed."""
+    own = session.taken[label]
+    said = own.failure or session.taken[DEFAULT].failure or "; ".join(dict.fromkeys(own.objections))
+    return said or "the defaults beside it were disturbed"
 
 
 def _time(name: str, variant: str, change: Settings, params: config.Params) -> dict[str, Any]:

@@ -91,11 +91,12 @@ def test_contract(made, expected, tiny_model):
     assert logits.dtype == np.float32
     scored = score_row(logits, np.array(IDS), expected)
     assert scored.kl.mean() <= limit
-    endings = (IDS[12:], IDS[5:8], IDS[3:4])  # of unequal lengths; a prompt processed once gives what one apart gives
-    together, apart = scorer.score_after(IDS[:12], endings), endings_apart(scorer, IDS[:12], endings)
-    assert [len(one) for one in together] == [len(ending) for ending in endings]
-    for one, other in zip(together, apart, strict=True):
-        assert mean_kl(other, one) <= max(limit / 10, SAME)
+    prompts = (IDS[:12], IDS[7:19])  # a prompt processed once for endings of unequal lengths, and beside another one
+    endings = ((IDS[12:], IDS[5:8], IDS[3:4]), (IDS[:2], IDS[4:5], IDS[6:]))
+    together, apart = scorer.score_after(prompts, endings), endings_apart(scorer, prompts, endings)
+    for of_one, of_other, own in zip(together, apart, endings, strict=True):
+        assert [len(one) for one in of_one] == [len(ending) for ending in own]
+        assert all(mean_kl(b, a) <= max(limit / 10, SAME) for a, b in zip(of_one, of_other, strict=True))
     np.testing.assert_allclose(scorer.score(IDS), logits, atol=1e-3)  # no state left over from the calls before
     scorer.close()
 

@@ -28,11 +28,18 @@ def test_doctests() -> None:
 class Counting:
     """A session that thinks each token the likelier the nearer it is to the one before, plus one."""
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[np.ndarray]]:
+        assert len({len(prompt) for prompt in prompts}) == len({len(own) for own in endings}) == 1
+
         def logits(before: int) -> np.ndarray:
             return -np.abs(np.arange(20) - before - 1).astype(np.float32)
 
-        return [np.stack([logits(token) for token in [prompt[-1], *ending[:-1]]]) for ending in endings]
+        return [
+            [np.stack([logits(token) for token in [prompt[-1], *ending[:-1]]]) for ending in own]
+            for prompt, own in zip(prompts, endings, strict=True)
+        ]
 
     def generate(self, ids: Sequence[int], new_tokens: int) -> list[int]:
         return [ids[-1] + 1 + i for i in range(new_tokens)]

@@ -48,11 +48,13 @@ class Session(Protocol):
         """Teacher-forced logits, shape (len(ids), vocabulary), float32: row i predicts token i + 1."""
         ...
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
-        """For each ending the logits that predict its tokens after the prompt, shape (len(ending), vocabulary).
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
+        """For each ending of each prompt the logits that predict its tokens, shape (len(ending), vocabulary).
 
-        The same as `score` of prompt and ending together (`endings_apart`), with the prompt processed only once. The
-        arrays are the caller's to change.
+        Prompts are of one length and have as many endings each. The same as `score` of prompt and ending together
+        (`endings_apart`), with every prompt processed only once. The arrays are the caller's to change.
         """
         ...
 
@@ -114,9 +116,27 @@ def threads_of(settings: Settings | None, threads: int) -> int:
     return max(1, threads // 2) if (settings or {}).get("threads") == "half" else threads
 
 
-def endings_apart(session: Session, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+def endings_apart(
+    session: Session, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+) -> list[list[Logits]]:
     """What `score_after` answers, by processing the prompt anew for each ending."""
-    return [session.score([*prompt, *ending])[len(prompt) - 1 : -1] for ending in endings]
+    return [
+        [session.score([*prompt, *ending])[len(prompt) - 1 : -1] for ending in own]
+        for prompt, own in zip(prompts, endings, strict=True)
+    ]
+
+
+def padded(endings: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
+    """All endings in a row, filled up to the longest; what is after an ending's end is seen by nothing before it."""
+    flat = [ending for own in endings for ending in own]
+    longest = max(len(ending) for ending in flat)
+    return [[*ending, *([0] * (longest - len(ending)))] for ending in flat]
+
+
+def unpadded(logits: Logits, endings: Sequence[Sequence[Sequence[int]]]) -> list[list[Logits]]:
+    """Rows of `padded` back to each prompt's endings, cut to their lengths; logits (rows, longest, vocabulary)."""
+    rows = iter(logits)
+    return [[next(rows)[: len(ending)] for ending in own] for own in endings]
 
 
 def installed(module: str, package: str) -> Support:

@@ -126,8 +126,13 @@ class GgufSession:
         scores: Logits = np.array(self._llama.scores[: len(ids)], dtype=np.float32)
         return scores
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
         """Logits that predict each ending's tokens; the cache is cut back to the prompt after each."""
+        return [self._after(prompt, own) for prompt, own in zip(prompts, endings, strict=True)]
+
+    def _after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
         llama, length = self._llama, len(prompt)
         llama.reset()
         llama.eval(list(prompt))

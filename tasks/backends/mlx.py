@@ -121,8 +121,13 @@ class MlxSession:
         """Logits of every position, shape (len(ids), vocabulary)."""
         return self._rows(self._model(self._mx.array([list(ids)]))[0])
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
         """Logits that predict each ending's tokens; the cache is cut back to the prompt after each."""
+        return [self._after(prompt, own) for prompt, own in zip(prompts, endings, strict=True)]
+
+    def _after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
         from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
 
         cache = make_prompt_cache(self._model)

@@ -212,8 +212,16 @@ class ScoringSession:
         """Logits of every position, shape (len(ids), vocabulary)."""
         return np.asarray(self._run(ids, self._past, 0, ["logits"])[0][0], dtype=np.float32)
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
-        """Logits that predict each ending's tokens, each after the prompt's cache."""
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
+        """Logits that predict each ending's tokens, each after its prompt's cache.
+
+        One after the other: the attention operator takes several tokens after a cache for a batch of one alone.
+        """
+        return [self._after(prompt, own) for prompt, own in zip(prompts, endings, strict=True)]
+
+    def _after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
         names = [name.replace("past_key_values", "present") for name in self._past]
         logits, *present = self._run(prompt, self._past, 0, ["logits", *names])
         past = dict(zip(self._past, present, strict=True))
@@ -267,7 +275,9 @@ class GenAiSession:
         """Scores come from a session loaded for "score"."""
         raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
         """Scores come from a session loaded for "score"."""
         raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
 

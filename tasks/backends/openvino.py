@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Settings, Work, installed, threads_of, versions_of
+from tasks.backends.base import Logits, OnToken, Settings, Work, installed, padded, threads_of, unpadded, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -144,14 +144,14 @@ class ScoringSession:
         self._names = {name for port in self._compiled.inputs for name in port.get_names()}
         self._threads = threads
 
-    def _run(self, batch: Sequence[Sequence[int]], past: int) -> Logits:
-        """Logits, shape (rows, tokens, vocabulary); every row continues the first row's cache."""
+    def _run(self, batch: Sequence[Sequence[int]], past: int, after: Sequence[int]) -> Logits:
+        """Logits, shape (rows, tokens, vocabulary); row i continues the cache of row after[i] of the call before."""
         rows, total = len(batch), past + len(batch[0])
         feeds = {
             "input_ids": np.array(batch, dtype=np.int64),
             "attention_mask": np.ones((rows, total), dtype=np.int64),
             "position_ids": np.tile(np.arange(past, total, dtype=np.int64), (rows, 1)),
-            "beam_idx": np.zeros(rows, dtype=np.int32),
+            "beam_idx": np.array(after, dtype=np.int32),
         }
         self._request.infer({name: value for name, value in feeds.items() if name in self._names})
         logits: Logits = np.array(self._request.get_tensor("logits").data, dtype=np.float32)
@@ -160,19 +160,21 @@ class ScoringSession:
     def score(self, ids: Sequence[int]) -> Logits:
         """Logits of every position, shape (len(ids), vocabulary)."""
         self._request.reset_state()
-        logits: Logits = self._run([ids], 0)[0]
+        logits: Logits = self._run([ids], 0, [0])[0]
         return logits
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
-        """Logits that predict each ending's tokens: beams of the prompt's cache, one an ending."""
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
+        """Logits that predict each ending's tokens: beams of the prompts' caches, one an ending."""
+        count, rows = len(endings[0]), padded(endings)
         self._request.reset_state()
-        first = self._run([prompt], 0)[:, -1:]
-        longest = max(len(ending) for ending in endings)
-        padded = [[*ending, *([0] * (longest - len(ending)))] for ending in endings]  # after the end: nothing sees it
-        logits = first.repeat(len(endings), axis=0)
-        if longest > 1:
-            logits = np.concatenate([logits, self._run([row[:-1] for row in padded], len(prompt))], axis=1)
-        return [row[: len(ending)] for row, ending in zip(logits, endings, strict=True)]
+        logits = self._run(prompts, 0, range(len(prompts)))[:, -1:].repeat(count, axis=0)
+        if len(rows[0]) > 1:
+            after = [i // count for i in range(len(rows))]
+            rest = self._run([row[:-1] for row in rows], len(prompts[0]), after)
+            logits = np.concatenate([logits, rest], axis=1)
+        return unpadded(logits, endings)
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt."""
@@ -184,7 +186,7 @@ class ScoringSession:
         made: list[int] = []
         batch, past = list(ids), 0
         for _ in range(new_tokens):
-            token = int(np.argmax(self._run([batch], past)[0, -1]))
+            token = int(np.argmax(self._run([batch], past, [0])[0, -1]))
             past += len(batch)
             batch = [token]
             made.append(token)
@@ -216,7 +218,9 @@ class GenAiSession:
         """GenAI returns tokens only; a session loaded for "score" gives logits."""
         raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
         """GenAI returns tokens only; a session loaded for "score" gives logits."""
         raise UnsupportedError("this session was loaded to generate; load the artifact for 'score'")
 
@@ -234,16 +238,6 @@ class GenAiSession:
         prompt = ov.Tensor(np.array([ids], dtype=np.int64))
         result = self._pipeline.generate(prompt, config, _streamer(self._genai, on_token) if on_token else None)
         return list(result.tokens[0])
-
-    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """Greedy continuations of prompts of one length, together."""
-        import openvino as ov
-
-        config = self._genai.GenerationConfig(
-            max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, ignore_eos=True
-        )
-        result = self._pipeline.generate(ov.Tensor(np.array(prompts, dtype=np.int64)), config)
-        return [list(row) for row in result.tokens]
 
     def runtime(self) -> dict[str, str]:
         """Properties of the same model compiled with the same settings; GenAI does not show its own."""

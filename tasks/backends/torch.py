@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Settings, Work, installed, link_files, safetensors_bytes, versions_of
+from tasks.backends.base import (
+    Logits,
+    OnToken,
+    Settings,
+    Work,
+    installed,
+    link_files,
+    padded,
+    safetensors_bytes,
+    unpadded,
+    versions_of,
+)
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -80,19 +91,21 @@ class TorchSession:
             logits: Logits = self._model(self._ids(ids), use_cache=False).logits[0].float().numpy()
         return logits
 
-    def score_after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
-        """Logits that predict each ending's tokens: the prompt's cache, repeated, under a batch of endings."""
-        count, longest = len(endings), max(len(ending) for ending in endings)
-        padded = [[*ending, *([0] * (longest - len(ending)))] for ending in endings]  # after the end: nothing sees it
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
+        """Logits that predict each ending's tokens: the prompts' caches, repeated, under a batch of endings."""
+        count, rows = len(endings[0]), padded(endings)
         with self._torch.inference_mode():
-            first = self._model(self._ids(prompt), use_cache=True, logits_to_keep=1)
-            after = first.logits.float().numpy().repeat(count, axis=0)  # shape (endings, 1, vocabulary)
-            past = first.past_key_values
-            past.batch_repeat_interleave(count)
-            batch = self._torch.tensor(padded, dtype=self._torch.long)
-            rest = self._model(batch[:, :-1], past_key_values=past).logits.float().numpy() if longest > 1 else None
-        logits = after if rest is None else np.concatenate([after, rest], axis=1)
-        return [row[: len(ending)] for row, ending in zip(logits, endings, strict=True)]
+            batch = self._torch.tensor([list(prompt) for prompt in prompts], dtype=self._torch.long)
+            first = self._model(batch, use_cache=True, logits_to_keep=1)
+            logits = first.logits.float().numpy().repeat(count, axis=0)  # shape (endings, 1, vocabulary)
+            if len(rows[0]) > 1:
+                past = first.past_key_values
+                past.batch_repeat_interleave(count)
+                rest = self._model(self._torch.tensor(rows, dtype=self._torch.long)[:, :-1], past_key_values=past)
+                logits = np.concatenate([logits, rest.logits.float().numpy()], axis=1)
+        return unpadded(logits, endings)
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from tasks.backends.base import Session
 from tasks.measure.quality import Floats
 from tasks.measure.statistics import LEVEL, Interval, mcnemar_mid_p, paired_retention
 from tasks.models.task_data import ChoiceItem
+
+AT_ONCE = 4  # items: small batches of short texts leave a processor idle
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,21 @@ def choose(session: Session, items: Sequence[ChoiceItem]) -> Chosen:
     """
     width = max((len(item.choices) for item in items), default=0)
     found = np.full((len(items), width), -np.inf)
-    for row, item in zip(found, items, strict=True):
-        logits = session.score_after(item.prompt, item.choices)
-        row[: len(logits)] = [_likelihood(one, ids) for one, ids in zip(logits, item.choices, strict=True)]
+    for numbers in _alike(items):
+        group = [items[i] for i in numbers]
+        logits = session.score_after([item.prompt for item in group], [item.choices for item in group])
+        for i, item, own in zip(numbers, group, logits, strict=True):
+            found[i, : len(own)] = [_likelihood(one, ids) for one, ids in zip(own, item.choices, strict=True)]
     return Chosen(found, np.array([item.answer for item in items], dtype=np.int32))
+
+
+def _alike(items: Sequence[ChoiceItem]) -> Iterator[list[int]]:
+    """Numbers of items that can be asked at once: prompts of one length with as many continuations each."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for number, item in enumerate(items):
+        groups.setdefault((len(item.prompt), len(item.choices)), []).append(number)
+    for numbers in groups.values():
+        yield from (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
 
 
 def _likelihood(logits: NDArray[np.float32], ids: Sequence[int]) -> float:

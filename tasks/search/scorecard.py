@@ -40,7 +40,7 @@ SPEED = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tok
 OPTIONAL = {  # phases that not every runtime or data source has
     "prefill_longest_tokens_per_s": "the data gives no prompt that long",
     "decode_long_tokens_per_s": "the data gives no prompt that long",
-    "batch_tokens_per_s": "this runtime has no call for prompts at once here",
+    "batch_tokens_per_s": "the session that is served has no call for prompts at once",
 }
 CONSISTENCY = ("inter_token_p95_ms", "inter_token_cv", "tail_ratio")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
