@@ -21,11 +21,12 @@ from tasks.errors import ChildError, DataError
 from tasks.hardware.conditions import conditions
 from tasks.measure import guard, pairing
 from tasks.measure.child import Child, run_child
+from tasks.measure.energy import estimated
 from tasks.measure.session import Session, timed_in_turns
 from tasks.measure.statistics import Trend, trend
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
-from tasks.records import Artifact, Benchmark, Change, Conditions, Endurance, PlanEntry, write_text
+from tasks.records import Artifact, Benchmark, Change, Conditions, Endurance, Energy, PlanEntry, write_text
 from tasks.stage import into_folder, run_stage, settings_of
 
 SEED = 17
@@ -34,6 +35,7 @@ PASSES = {  # one axis each, in fresh processes
     "measure_time": "tasks.measure.timing",
     "measure_memory": "tasks.measure.timing",
     "measure_endurance": "tasks.measure.endurance",
+    "measure_energy": "tasks.measure.energy",
 }
 BLOCKS = "blocks.json"  # every block of the variant's session, beside its record
 
@@ -160,11 +162,30 @@ def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[di
         name: record(entry, session, memory.get(name, ""), settings, prompts, threads, (before, after))
         for name, entry in entries.items()
     }
-    if settings.soak_s:
-        for name, one in found.items():
-            if one.status == "ok" and entries[name].recipe.role == "candidate":
-                found[name] = one.model_copy(update={"endurance": endurance(name, requests[name], settings)})
+    for name, one in found.items():
+        role = entries[name].recipe.role
+        if settings.soak_s and one.status == "ok" and role == "candidate":
+            found[name] = found[name].model_copy(update={"endurance": endurance(name, requests[name], settings)})
+        if settings.energy_s and one.status == "ok" and role != "rival":
+            found[name] = found[name].model_copy(update=energy(name, requests[name], settings))
     return found, session
+
+
+def energy(name: str, request: Mapping[str, Any], settings: config.Benchmark) -> dict[str, Any]:
+    """Count one variant's energy in a process of its own: the fields of its record, or why there is no figure."""
+    asked = dict(request) | {"energy_s": settings.energy_s}
+    try:
+        timed = guard.undisturbed(
+            lambda: _child("measure_energy", name, asked, settings),
+            f"energy of {name}",
+            settings.max_others_cores,
+            settings.retries,
+        )
+    except ChildError as error:
+        return {"energy_reason": f"{error.kind}: {error}"}
+    joules, said = quantity(timed.answer["joules_per_token"]), timed.answer["source"]
+    found = Energy(joules_per_token=joules, source=said, estimated=estimated(said), busy=timed.objection)
+    return {"energy": found}
 
 
 def endurance(name: str, request: Mapping[str, Any], settings: config.Benchmark) -> Endurance:

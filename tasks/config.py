@@ -119,11 +119,12 @@ class Benchmark(Block):
     more_sessions: Annotated[int, Field(ge=0)] = 1  # for variants whose speedup is not known within `precision`
     precision: Positive = 0.2
     rounds: Count = 2  # blocks of each variant in a session, each a fresh process
-    apart: Count = 5  # blocks of other variants between two of the reference, at most
-    repeats: Count = 3  # prompts per block for time to first token and prefill
+    apart: Count = 6  # blocks of other variants between two of the reference, at most
+    repeats: Count = 2  # prompts per block for time to first token and prefill
     decode_repeats: Count = 1  # prompts per block for decode
-    new_tokens: Annotated[int, Field(ge=2)] = 48
-    soak_s: Annotated[float, Field(ge=0)] = 8.0  # seconds of requests one after another, for stability; 0: none
+    new_tokens: Annotated[int, Field(ge=2)] = 32
+    soak_s: Annotated[float, Field(ge=0)] = 6.0  # seconds of requests one after another, for stability; 0: none
+    energy_s: Annotated[float, Field(ge=0)] = 4.5  # seconds of requests while energy is counted; 0: none
     callers: Count = 2  # that ask at the same time, under stress
     stress_tokens: Count = 768  # of the longest prompt under stress
     max_others_cores: Positive = 0.25  # CPU that other processes may take while something is timed
@@ -173,6 +174,7 @@ class Gate(Block):
     max_memory_growth: Positive | None = 0.05
     max_stress_failures: Annotated[int, Field(ge=0)] | None = 0
     max_security_findings: Annotated[int, Field(ge=0)] | None = 0
+    max_energy_share: Positive | None = None  # on by choice: no gate passes on an estimate
     max_artifact_share: Share | None = 0.50
     max_memory_share: Share | None = 0.50
 

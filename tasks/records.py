@@ -377,6 +377,15 @@ class Endurance(Record):
     busy: str = ""  # why the soak decides nothing
 
 
+class Energy(Record):
+    """Energy of writing (S6, S27)."""
+
+    joules_per_token: Quantity
+    source: str  # what was read
+    estimated: bool  # no counter could be read: power of the data sheet times load
+    busy: str = ""
+
+
 class Benchmark(Record):
     """Result of `benchmark`: speed and memory of one variant in fresh processes."""
 
@@ -405,6 +414,8 @@ class Benchmark(Record):
     idle_rss_mb: float | None = None  # the same process with its imports, before the model
     artifact_mb: float | None = None
     endurance: Endurance | None = None  # of candidates
+    energy: Energy | None = None  # of candidates and the reference
+    energy_reason: str = ""  # why there is none
     runtime: dict[str, str] = {}  # execution and KV precision as really used
     settings: dict[str, str] = {}  # tuned ones, that differ from the runtime's defaults
     before: Conditions | None = None

@@ -13,6 +13,7 @@ from tasks.records import (
     Check,
     Disturbance,
     Endurance,
+    Energy,
     Evaluation,
     Hardware,
     Metric,
@@ -122,6 +123,11 @@ def endurance(**changes: Any) -> Endurance:
     return Endurance.model_validate(fields | {"long_prompt_tokens": 768} | changes)
 
 
+def energy(estimated: bool = False) -> Energy:
+    source = "CPU cpu_load, RAM" if estimated else "CPU intel_rapl, RAM"
+    return Energy(joules_per_token=quantity(0.2, 3), source=source, estimated=estimated)
+
+
 def paired(value: float) -> Paired:
     return Paired(value=value, low=value * 0.98, high=value * 1.02, floor=0.01, blocks=4, pairs=12)
 
@@ -147,6 +153,7 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "peak_rss_mb": 460.0,
         "idle_rss_mb": 160.0,
         "endurance": endurance(),
+        "energy": energy(),
         "artifact_mb": 140.0,
         "runtime": {"execution": "bf16"},
         "seconds": 8.0,

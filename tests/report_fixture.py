@@ -287,6 +287,7 @@ def benchmark(name: str) -> Benchmark:
             "peak_rss_mb": g.rss,
             "idle_rss_mb": 160.0,
             "endurance": make.endurance() if g.role == "candidate" else None,
+            "energy": make.energy(estimated=True) if g.role != "rival" else None,
             "runtime": ENGINES[g.backend],
             "before": conditions(minute),
             "after": conditions(minute + 1),

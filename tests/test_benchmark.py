@@ -36,11 +36,16 @@ class Machine:
         self.trouble: dict[tuple[str, int], Exception | float] = {}
         self.timed: list[str] = []
         self.soaked: list[str] = []
+        self.counted: list[str] = []
         self.breaks_under_stress = False
 
     def __call__(self, work: str, variant: str, request: dict[str, Any], settings: Any) -> dict[str, Any]:
         if work == "measure_memory":
             return {"idle_rss_mb": 50.0, "peak_rss_mb": 200.0}
+        if work == "measure_energy":
+            self.counted.append(variant)
+            quiet = make.disturbance().model_dump()
+            return {"joules_per_token": [0.2, 0.21, 0.2], "source": "CPU cpu_load, RAM", "disturbance": quiet}
         if work == "measure_endurance":
             self.soaked.append(variant)
             if self.breaks_under_stress:
@@ -260,3 +265,21 @@ def test_a_process_that_dies_under_stress_is_what_it_showed(machine: Machine) ->
     assert found.status == "ok" and found.endurance is not None
     assert found.endurance.failures == ("killed: was ended by SIGSEGV",)
     assert found.endurance.latency is None and found.endurance.busy
+
+
+def test_energy_is_counted_for_candidates_and_the_reference_and_an_estimate_is_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run()
+    assert sorted(machine.counted) == sorted([REFERENCE, FAST])
+    assert found[FAST].energy is not None and found[FAST].energy.estimated
+    assert found[FAST].energy.joules_per_token.n == 3
+
+    def child(work: str, variant: str, *rest: Any) -> dict[str, Any]:
+        if work == "measure_energy":
+            raise ChildError("no module named codecarbon", kind="crash")
+        return machine(work, variant, *rest)
+
+    monkeypatch.setattr(stage, "_child", child)
+    again = run(FAST)[FAST]
+    assert again.energy is None and "codecarbon" in again.energy_reason and again.status == "ok"

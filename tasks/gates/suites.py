@@ -75,6 +75,7 @@ def thresholds(gate: Gate) -> tuple[Threshold, ...]:
         Threshold("max_memory_growth", "memory_growth", maximum=gate.max_memory_growth),
         Threshold("max_stress_failures", "stress_failures", maximum=gate.max_stress_failures),
         Threshold("max_security_findings", "security_findings", maximum=gate.max_security_findings),
+        Threshold("max_energy_share", "energy_share", maximum=gate.max_energy_share),
         Threshold("max_artifact_share", "artifact_share", maximum=gate.max_artifact_share),
         Threshold("max_memory_share", "memory_share", maximum=gate.max_memory_share),
     )

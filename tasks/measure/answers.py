@@ -60,11 +60,11 @@ def answer(session: Session, items: Sequence[OpenItem], tokens: int, decode: Cal
 
 
 def beside(ours: Answers, reference: Answers) -> Answers:
-    """The same answers, each with its similarity to the reference's answer to the same prompt."""
+    """The same answers, each with its similarity to as much of the reference's answer to the same prompt."""
     known = {one.prompt: one for one in reference.answers}
     return Answers(
         answers=tuple(
-            one.model_copy(update={"similarity": similarity(one.ids, known[one.prompt].ids)})
+            one.model_copy(update={"similarity": similarity(one.ids, known[one.prompt].ids[: len(one.ids)])})
             if one.prompt in known
             else one
             for one in ours.answers

@@ -18,6 +18,7 @@ from tasks.backends.base import Session, backend
 from tasks.measure import guard
 from tasks.measure.timing import MB
 
+PROMPTS = 4  # distinct ones of the soak, and of each caller under stress
 SOAK_TOKENS = 12  # new tokens of each request of the soak
 STRESS_TOKENS = 16  # of each request under stress
 
@@ -30,11 +31,11 @@ def measure_endurance(request: dict[str, Any]) -> dict[str, Any]:
     settings = request["settings"]
     session: Session = module.load(artifact, threads, "generate", settings)
     before = guard.read()
-    soaked = soak(session, request["short"], request["soak_s"])
+    soaked = soak(session, request["short"][:PROMPTS], request["soak_s"])
     disturbance = guard.between(before, guard.read())
     failures = [] if _long(session, request["long"], request["stress_tokens"]) else ["a long prompt gave no answer"]
     callers = [session, *(module.load(artifact, threads, "generate", settings) for _ in range(request["callers"] - 1))]
-    failures += at_once(callers, request["short"])
+    failures += at_once(callers, request["short"][: PROMPTS * len(callers)])
     return {
         **soaked,
         "failures": failures,

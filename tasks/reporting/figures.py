@@ -45,6 +45,7 @@ GATES: dict[str, GateName] = {
     "max_memory_growth": GateName("memory over the soak", "growth"),
     "max_stress_failures": GateName("failures under stress", "stress"),
     "max_security_findings": GateName("security findings", "security"),
+    "max_energy_share": GateName("energy per token", "energy"),
     "max_artifact_share": GateName("size on disk", "size"),
     "max_memory_share": GateName("peak memory", "memory"),
 }

@@ -44,8 +44,9 @@ OPTIONAL = {  # phases that not every runtime or data source has
 }
 CONSISTENCY = ("inter_token_p95_ms", "inter_token_cv", "tail_ratio")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
+ENERGY = ("joules_per_token",)
 ENDURANCE = ("latency_drift", "memory_growth", "stress_failures")
-DEVICE = (*SPEED, *OPTIONAL, *CONSISTENCY, *MEMORY, *ENDURANCE)  # what only the target can tell
+DEVICE = (*SPEED, *OPTIONAL, *CONSISTENCY, *MEMORY, *ENDURANCE, *ENERGY)  # what only the target can tell
 
 # ratio -> the metric behind it. Speedups above 1 and shares below 1 are better.
 SPEEDUPS = {
@@ -56,7 +57,7 @@ SPEEDUPS = {
     "prefill_longest_speedup": "prefill_longest_tokens_per_s",
     "batch_speedup": "batch_tokens_per_s",
 }
-SHARES = {"memory_share": "peak_rss_mb", "artifact_share": "artifact_mb"}
+SHARES = {"memory_share": "peak_rss_mb", "artifact_share": "artifact_mb", "energy_share": "joules_per_token"}
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,17 @@ def _findings(result: Results, found: Sequence[str] | None) -> Metric:
     return Metric(value=float(len(found)), reason="; ".join(found))
 
 
+def _energy(results: Results, benchmark: Benchmark) -> Metric:
+    """Energy of a written token; an estimate is shown, named so, and decides nothing."""
+    found = benchmark.energy
+    if found is None:
+        only = "only candidates and the reference" if results.plan.recipe.role == "rival" else "benchmark.energy_s is 0"
+        return _missing(benchmark.energy_reason) if benchmark.energy_reason else _not_measured(only)
+    joules = found.joules_per_token
+    guess = f"estimated, no counter was readable ({found.source})" if found.estimated else ""
+    return Metric(value=joules.p50, n=joules.n, reason=guess or found.source, undecided=guess or found.busy)
+
+
 def _endurance(results: Results, benchmark: Benchmark) -> Metrics:
     """Stability over a soak and failures under stress; of candidates alone."""
     found = benchmark.endurance
@@ -252,6 +264,7 @@ def _device(results: Results) -> Metrics:
         },
         **_consistency(benchmark),
         **_endurance(results, benchmark),
+        "joules_per_token": _energy(results, benchmark),
         "peak_rss_mb": _cell("peak_rss_mb", peak),
         "model_rss_mb": _cell("model_rss_mb", above_idle),
     }
@@ -331,7 +344,11 @@ def _share(own: Metric, base: Metric, metric: str, base_name: str) -> Metric:
         return gap
     if not own.value or not base.value or own.value < 0 or base.value < 0:
         return _missing(f"{metric} must be above 0 to be compared: {own.value} against {base.value}")
-    return Metric(value=own.value / base.value, n=min(own.n, base.n) if own.n and base.n else None)
+    return Metric(
+        value=own.value / base.value,
+        n=min(own.n, base.n) if own.n and base.n else None,
+        undecided=own.undecided or base.undecided,
+    )
 
 
 def _cell(name: str, value: float | None, se: float | None = None, n: int | None = None, note: str = "") -> Metric:
