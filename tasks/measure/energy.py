@@ -1,7 +1,7 @@
 """Energy per written token, in a pass of its own inside a fresh child process.
 
 CodeCarbon reads the processor's counters (RAPL), NVIDIA's (NVML) or macOS' powermetrics where this user may; else it
-multiplies a power figure of the processor's data sheet by its load. That is an estimate and told so; no gate passes on it.
+multiplies the power on the processor's data sheet by its load. That is an estimate, told so; no gate passes on it.
 """
 
 from __future__ import annotations
