@@ -16,7 +16,7 @@ from tasks.records import Backend, Precision, Role
 
 PARAMS = Path("params.yaml")
 # Blocks a profile may change: the stages that read them depend on `profiles` in dvc.yaml (tested there).
-OF_PROFILES = ("data", "tune", "evaluate", "benchmark")
+OF_PROFILES = ("data", "tune", "evaluate", "benchmark", "gate")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -24,7 +24,8 @@ def test_the_quick_profile_changes_what_it_names_and_nothing_else():
     assert quick.data.evaluation_rows < full.data.evaluation_rows
     assert quick.data.calibration_rows == full.data.calibration_rows
     assert quick.convert == full.convert
-    assert quick.gate == full.gate
+    assert quick.gate == full.gate.model_copy(update={"min_task_retention": None})
+    assert quick.recommend == full.recommend
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_the_quick_profile_changes_what_it_names_and_nothing_else():
             "must be 'model' or 'variants/NAME'",
         ),
         ({"profile": "quick", "profiles": {"quick": {"dta": {"seed": 1}}}}, "did you mean 'data'?"),
-        ({"profile": "quick", "profiles": {"quick": {"gate": {}}}}, "allowed: benchmark, data, evaluate"),
+        ({"profile": "quick", "profiles": {"quick": {"recommend": {}}}}, "allowed: benchmark, data, evaluate, gate, tune"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(change, words):

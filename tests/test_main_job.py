@@ -27,7 +27,9 @@ SMALLER = (
     "benchmark.max_others_cores=64",
     "gate.min_decode_speedup=null",
     "gate.min_prefill_speedup=null",
+    "gate.min_decode_long_speedup=null",
     "gate.max_tail_ratio=null",
+    "gate.max_latency_drift=null",
 )
 QUICK = {"torch-fp32", "openvino-int8", "onnx-int8", "gguf-q4_k_m", "mlx-int4"}
 ENV = {
@@ -83,7 +85,7 @@ def test_every_measured_variant_has_quality_and_speed_and_others_a_reason(job):
         assert artifact.check is not None
         assert artifact.check.mean_kl <= artifact.check.kl_limit
         assert evaluation.perplexity_ratio is not None
-        assert evaluation.predictions > 100
+        assert evaluation.predictions > 50
         assert (benchmark.decode_tokens_per_s is not None) == benchmark.speed.ok
 
 
