@@ -22,7 +22,7 @@ from tasks.hardware.conditions import conditions
 from tasks.measure import guard, pairing
 from tasks.measure.child import Child, run_child
 from tasks.measure.energy import estimated
-from tasks.measure.session import Session, timed_in_turns
+from tasks.measure.session import Session, timed_in_turns, undecided
 from tasks.measure.statistics import Trend, trend
 from tasks.measure.timing import quantity, spread_of
 from tasks.models.text_data import Prompts
@@ -50,7 +50,7 @@ def benchmark(
 ) -> list[str]:
     """Bring the folder of benchmarks up to date, those in `again` in any case; returns a line per variant."""
     keys = {name: key(entries[name], entries[params.reference], params) for name in entries}
-    stale = [name for name in entries if name in again or _known(name) != keys[name]]
+    stale = [name for name in entries if name in again or _known(name, entries[name], params) != keys[name]]
     todo = [name for name in stale if measurable(entries[name], artifacts[name])]
     for folder in paths.BENCHMARK.glob("*"):
         if folder.name not in entries and folder.is_dir():
@@ -103,13 +103,29 @@ def key(entry: PlanEntry, reference: PlanEntry, params: config.Params) -> str:
     return digest.hexdigest()
 
 
-def _known(variant: str) -> str:
-    """Key of the record that is there; none where there is no record of this form, or the machine was too busy."""
+def _known(variant: str, entry: PlanEntry, params: config.Params) -> str:
+    """Key of the record that is there; none where there is no record of this form, the machine was too busy, or the
+    gates as they are now are open and sessions are left.
+    """
     try:
         found = Benchmark.read(paths.benchmark_record(variant))
     except DataError:
         return ""
-    return "" if found.busy else found.key
+    open_ = not found.final and undecided(found.paired, minima(entry, params.gate))
+    return "" if found.busy or open_ else found.key
+
+
+def minima(entry: PlanEntry, gate: config.Gate) -> dict[str, float]:
+    """The least speedup per phase that gates ask of a candidate."""
+    asked = {
+        "decode_tokens_per_s": gate.min_decode_speedup,
+        "prefill_tokens_per_s": gate.min_prefill_speedup,
+        "decode_long_tokens_per_s": gate.min_decode_long_speedup,
+        "prefill_longest_tokens_per_s": gate.min_prefill_longest_speedup,
+        "time_to_first_token_ms": gate.min_ttft_speedup,
+        "batch_tokens_per_s": gate.min_batch_speedup,
+    }
+    return {phase: least for phase, least in asked.items() if least is not None and entry.recipe.role == "candidate"}
 
 
 def measurable(entry: PlanEntry, artifact: Artifact) -> bool:
@@ -154,7 +170,9 @@ def measure(entries: Mapping[str, PlanEntry], params: config.Params) -> tuple[di
 
     others = [name for name in entries if name != params.reference]
     before = conditions()
-    session = timed_in_turns(params.reference, others, block, settings, SEED)
+    session = timed_in_turns(
+        params.reference, others, block, settings, SEED, {name: minima(entries[name], params.gate) for name in others}
+    )
     after = conditions()
     timed = [name for name in entries if session.taken[name].answers or session.taken[name].disturbed]
     memory = _memory(timed, requests, settings)
@@ -262,6 +280,7 @@ def record(
         speed=entry.speed_on_device,
         status="ok",
         threads=threads,
+        final=taken.final,
         discarded=taken.discarded,
         reason=f"{len(answers)} fresh processes for time, in turns with {session.reference}, one for memory",
         disturbance=max(taken.disturbances, key=lambda one: one.taken_cores),

@@ -170,6 +170,7 @@ class Gate(Block):
     min_ttft_speedup: Positive | None = None
     min_batch_speedup: Positive | None = None
     max_tail_ratio: Positive | None = 3.0
+    max_inter_token_cv: Positive | None = None
     max_latency_drift: Positive | None = 0.25
     max_memory_growth: Positive | None = 0.05
     max_stress_failures: Annotated[int, Field(ge=0)] | None = 0

@@ -283,7 +283,7 @@ class Paired(Record):
     """How many times as fast as the reference in one phase, from blocks timed in turns with it."""
 
     value: float  # median of the paired ratios
-    low: float  # 95% confidence interval over blocks
+    low: float  # confidence interval over blocks, 95% over all looks at growing data together
     high: float
     blocks: int
     pairs: int
@@ -421,6 +421,7 @@ class Benchmark(Record):
     before: Conditions | None = None
     after: Conditions | None = None
     disturbance: Disturbance | None = None  # of the worst of the timed processes that count
+    final: bool = True  # no session was left that could decide a gate
     discarded: int = 0  # timed processes thrown away because others were at work
     busy: str = ""  # why the speeds decide nothing: a busy machine, or a process that ended too early
     blocks: int = 0  # fresh processes that were timed and count

@@ -14,7 +14,7 @@ import pytest
 from tasks.config import Limits
 from tasks.convert import ONE_BLAS_THREAD
 from tasks.errors import ChildError, UnsupportedError
-from tasks.measure.child import Child, resident_mb, run_child
+from tasks.measure.child import Child, _last_json, resident_mb, run_child
 from tests.conftest import ROOT
 
 
@@ -115,3 +115,14 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path):
 
 def test_memory_of_a_process_that_is_gone_is_zero():
     assert resident_mb(2**22 - 1) == 0.0
+
+
+@pytest.mark.parametrize(
+    "after",
+    ["", "rubbish\n", '{"progress": 1}\n', "{ not JSON\n[1, 2]\nnull\n", "\xff\xfe\x00\n"],
+    ids=["nothing", "words", "other JSON", "broken JSON", "bytes"],
+)
+def test_what_a_library_prints_after_the_answer_does_no_harm(after: str) -> None:
+    out = b'loading\n{"ok": true, "result": {"x": 1}}\n' + after.encode("latin-1")
+    assert _last_json(out) == {"ok": True, "result": {"x": 1}}
+    assert _last_json(after.encode("latin-1")) is None

@@ -47,7 +47,7 @@ def test_the_quick_profile_changes_what_it_names_and_nothing_else():
             "must be 'model' or 'variants/NAME'",
         ),
         ({"profile": "quick", "profiles": {"quick": {"dta": {"seed": 1}}}}, "did you mean 'data'?"),
-        ({"profile": "quick", "profiles": {"quick": {"recommend": {}}}}, "allowed: benchmark, data, evaluate, gate, tune"),
+        ({"profile": "quick", "profiles": {"quick": {"recommend": {}}}}, "allowed: benchmark, data, evaluate, gate"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(change, words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,21 @@ def tensor_bytes(artifact: Path) -> dict[str, int]:
 
 
 def import_runtime() -> None:
-    """Import PyTorch and the model classes."""
-    import torch  # noqa: F401
-    from transformers import AutoModelForCausalLM  # noqa: F401
+    """Import PyTorch and the model classes.
+
+    transformers takes scikit-learn in where it is installed, with pandas and SciPy a quarter of the imports' time, for
+    a way of decoding that is not used here: each of some dozen fresh processes would pay for that.
+    """
+    absent = "sklearn" not in sys.modules
+    if absent:
+        sys.modules["sklearn"] = None  # type: ignore[assignment]  # how Python notes that a module is not to be had
+    try:
+        import torch  # noqa: F401
+        from transformers import AutoModelForCausalLM  # noqa: F401
+        from transformers.generation import candidate_generator  # noqa: F401
+    finally:
+        if absent:
+            del sys.modules["sklearn"]
 
 
 def versions() -> dict[str, str]:
@@ -74,6 +87,7 @@ class TorchSession:
     def __init__(self, artifact: Path, threads: int) -> None:
         """Load the checkpoint."""
         os.environ["HF_HUB_OFFLINE"] = "1"
+        import_runtime()
         import torch
         from transformers import AutoModelForCausalLM
 

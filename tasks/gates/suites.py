@@ -71,6 +71,7 @@ def thresholds(gate: Gate) -> tuple[Threshold, ...]:
         Threshold("min_ttft_speedup", "ttft_speedup", minimum=gate.min_ttft_speedup),
         Threshold("min_batch_speedup", "batch_speedup", minimum=gate.min_batch_speedup),
         Threshold("max_tail_ratio", "tail_ratio", maximum=gate.max_tail_ratio),
+        Threshold("max_inter_token_cv", "inter_token_cv", maximum=gate.max_inter_token_cv),
         Threshold("max_latency_drift", "latency_drift", maximum=gate.max_latency_drift),
         Threshold("max_memory_growth", "memory_growth", maximum=gate.max_memory_growth),
         Threshold("max_stress_failures", "stress_failures", maximum=gate.max_stress_failures),

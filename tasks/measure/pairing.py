@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.measure.statistics import Interval, clustered_median
+from tasks.measure.statistics import LEVEL, Interval, clustered_median
 from tasks.records import Paired
 
 # Phases whose samples belong to one prompt each, so that they pair one by one, and whether more is better.
@@ -58,7 +58,7 @@ def schedule(reference: str, others: Sequence[str], rounds: int, apart: int, see
     return order[::-1] if backwards else order
 
 
-def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, seed: int = 0) -> Paired | None:
+def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, level: float = LEVEL) -> Paired | None:
     """Compare one variant's blocks with the reference blocks around them; None with fewer than two such blocks.
 
     With `variant` the reference itself this is the A/A comparison: each inner reference block against its neighbours.
@@ -68,7 +68,7 @@ def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, s
               for found in [_ratios(blocks, i, reference, phase)] if found is not None]  # fmt: skip
     if len(ratios) < 2:
         return None
-    middle, interval = clustered_median(ratios, seed)
+    middle, interval = clustered_median(ratios, level=level)
     return Paired(
         value=math.exp(middle),
         low=math.exp(interval.low),

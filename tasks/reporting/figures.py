@@ -41,6 +41,7 @@ GATES: dict[str, GateName] = {
     "min_ttft_speedup": GateName("time to first token", "TTFT"),
     "min_batch_speedup": GateName("prompts at once", "batch"),
     "max_tail_ratio": GateName("slowest tokens", "tail"),
+    "max_inter_token_cv": GateName("variation between tokens", "CV"),
     "max_latency_drift": GateName("latency over the soak", "drift"),
     "max_memory_growth": GateName("memory over the soak", "growth"),
     "max_stress_failures": GateName("failures under stress", "stress"),
