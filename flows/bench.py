@@ -57,8 +57,10 @@ class Limit:
         return f">= {self.least:g}" if self.most is None else f"<= {self.most:g}"
 
 
+MEASURING = ("reference", "tune", "evaluate", "ceiling", "benchmark")
 LIMITS = {
-    "run_s": Limit(most=1200),  # the full measurement of the default variants, on two cores
+    "run_s": Limit(most=900),
+    "measurement_s": Limit(most=1200),  # of the default variants, on two cores: what is scored and timed, all of it
     "run_over_bare": Limit(most=1.10),
     "unchanged_repro_s": Limit(most=5),
     "unchanged_run_s": Limit(most=30),
@@ -76,7 +78,7 @@ def bench(root: Path, scratch: Path) -> dict[str, float | None]:
     figures: dict[str, float | None] = {}
     work = copy(root, scratch / "run")
     figures["run_s"] = timed(work, "-m", "flows.run")
-    figures |= winner(work)
+    figures |= where_time_goes(work) | winner(work)
     figures["unchanged_repro_s"] = timed(work, "-m", "dvc", "repro")
     figures["unchanged_run_s"] = timed(work, "-m", "flows.run")
     figures["variant_changed_s"], again = changed(work)
@@ -171,6 +173,16 @@ def bare() -> None:
 def _check(code: int) -> None:
     if code:
         raise SystemExit(code)
+
+
+def where_time_goes(folder: Path) -> dict[str, float | None]:
+    """Seconds of the run per kind of stage, and of all measuring together; kinds follow one another."""
+    file = folder / paths.TIMES
+    if not file.exists():
+        return {"measurement_s": None}
+    taken: dict[str, float] = json.loads(file.read_text())
+    measuring = sum(taken.get(kind, 0.0) for kind in MEASURING)
+    return {"measurement_s": measuring, **{f"run_{kind}_s": seconds for kind, seconds in taken.items() if seconds > 1}}
 
 
 def winner(folder: Path) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ Exit codes: 0 done (whatever the gates say), 1 a stage failed, 2 bad input, 130 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from flows import lock, overrides, pipeline, progress, promotion, server
 from flows.pipeline import Plan
 from tasks import config, paths
 from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, ConfigError, DataError, ResourceError
+from tasks.records import write_text
 from tasks.stage import run_stage
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 FIRST = ("code", "detect")  # their outcome decides what is stale
 RUNNERS = ("local", "dask")
 STOPPED = 130
+SHOWN = 6  # kinds of stages that took longest
 
 
 def run(changes: Mapping[str, Any], task_runner: str = "local", wait: bool = True, dry_run: bool = False) -> int:
@@ -82,7 +85,7 @@ def _flow(plan: Plan, root: Path, task_runner: str) -> int:
         from prefect.exceptions import PrefectException
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        from flows import steps
+        from flows import steps, summary
         from flows.optimize import optimize, runner, slots
 
         chosen, at_once = runner(task_runner), slots(task_runner)
@@ -97,6 +100,10 @@ def _flow(plan: Plan, root: Path, task_runner: str) -> int:
                 "finished stages are kept, `make run` goes on from there, `dvc repro` does so without Prefect"
             ) from error
     _scorecard()
+    taken = summary.spans(results)
+    write_text(paths.TIMES, json.dumps(taken, indent=2) + "\n")
+    longest = sorted(taken.items(), key=lambda item: -item[1])[:SHOWN]
+    progress.tell("longest: " + ", ".join(f"{kind} {progress.duration(seconds)}" for kind, seconds in longest))
     return conclude(results)
 
 

@@ -6,6 +6,7 @@ A conversion that fails is no case for a retry: it records its reason and the ru
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class Result:
     seconds: float = 0.0
     reason: str = ""
     code: int | None = None
+    began: float = 0.0  # seconds of the clock on the wall
 
 
 def _busy(_task: Any, _run: Any, state: Any) -> bool:
@@ -51,13 +53,14 @@ def _unreachable(_task: Any, _run: Any, state: Any) -> bool:
 )
 def run(step: Step, number: int, count: int, root: str) -> Result:
     """Bring one stage up to date."""
+    began = time.time()
     with progress.stage(step.name, number, count) as line:
         try:
             ran = pipeline.reproduce(step.name, Path(root))
         except KeyboardInterrupt:
             raise StageFailed(step.name, INTERRUPTED, "stopped") from None
         line.ending = "done" if ran else "unchanged"
-    return Result(step.name, "done" if ran else "unchanged", line.seconds, step.reason)
+    return Result(step.name, "done" if ran else "unchanged", line.seconds, step.reason, began=began)
 
 
 # One at a time, over all runs that report to one Prefect server.

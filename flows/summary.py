@@ -32,6 +32,21 @@ def rows(results: Sequence[Result]) -> list[dict[str, str]]:
     ]
 
 
+def spans(results: Sequence[Result]) -> dict[str, float]:
+    """Seconds from the first start to the last end of each kind of stage that ran; those of one kind overlap.
+
+    >>> spans([Result("convert@a", "done", 5.0, began=10.0), Result("convert@b", "done", 5.0, began=12.0)])
+    {'convert': 7.0}
+    """
+    kinds: dict[str, list[Result]] = {}
+    for result in results:
+        if result.began:
+            kinds.setdefault(result.name.partition("@")[0], []).append(result)
+    return {
+        kind: max(one.began + one.seconds for one in of) - min(one.began for one in of) for kind, of in kinds.items()
+    }
+
+
 def scorecard() -> str:
     """The scorecard as Markdown, or nothing when this run has not come that far."""
     from tasks.report import scores

@@ -93,7 +93,7 @@ def key(entry: PlanEntry, reference: PlanEntry, params: config.Params) -> str:
         paths.PROMPTS,
         *(paths.plan(one.variant) for one in (entry, reference)),
         *(paths.artifact_record(one.variant) for one in (entry, reference)),
-        paths.tuned(entry.recipe.backend),
+        paths.settings(entry.recipe.backend),
         paths.CODE / "benchmark.txt",
         *(paths.CODE / "backends" / f"{name}.txt" for name in backends),
     ]

@@ -49,7 +49,7 @@ def key(entry: PlanEntry, params: config.Params) -> str:
     files = [
         paths.plan(entry.variant),
         paths.artifact_record(entry.variant),
-        paths.tuned(entry.recipe.backend),
+        paths.settings(entry.recipe.backend),
         paths.EVALUATION_SET,
         paths.TASK_SET,
         paths.REFERENCE_TOKENS,

@@ -45,6 +45,7 @@ PACKAGE_RECORD = ARTIFACTS / "package.json"
 REPORT = ARTIFACTS / "report"
 TRACKED = ARTIFACTS / "tracked.json"
 LOGS = ARTIFACTS / "logs"  # what child processes printed; not tracked by DVC
+TIMES = LOGS / "times.json"  # seconds per kind of stage of the last run that did something
 
 
 def plan(variant: str) -> Path:
@@ -73,8 +74,13 @@ def artifact_manifest(variant: str) -> Path:
 
 
 def tuned(backend: str) -> Path:
-    """Tuned settings of one backend."""
+    """Tuned settings of one backend, and how they were found."""
     return TUNE / f"{backend}.json"
+
+
+def settings(backend: str) -> Path:
+    """The settings alone: what scoring and timing depend on."""
+    return TUNE / "settings" / f"{backend}.json"
 
 
 def evaluation_record(variant: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TypeVar
 from tasks import config, paths
 from tasks.disk import fresh_folder, replace_folder
 from tasks.errors import EXIT_OK, EdgewrightError
-from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry, Tuned
+from tasks.records import Artifact, Benchmark, Evaluation, PlanEntry
 
 Outcome = TypeVar("Outcome", Artifact, Evaluation, Benchmark)
 
@@ -57,9 +58,11 @@ def command(verb: str, variant: str) -> str:
 
 def settings_of(entry: PlanEntry) -> dict[str, str]:
     """Runtime settings a variant is loaded with: the tuned ones of its backend for a candidate, else the defaults."""
-    if entry.recipe.role != "candidate" or not paths.tuned(entry.recipe.backend).exists():
+    file = paths.settings(entry.recipe.backend)
+    if entry.recipe.role != "candidate" or not file.exists():
         return {}
-    return Tuned.read(paths.tuned(entry.recipe.backend)).settings
+    found: dict[str, str] = json.loads(file.read_text())
+    return found
 
 
 def into_folder(out: Path, record: str, work: Callable[[Path], Outcome]) -> Outcome:

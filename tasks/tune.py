@@ -22,7 +22,7 @@ from tasks.measure.child import Child, run_child
 from tasks.measure.pairing import middle
 from tasks.measure.session import Session, Taken, hold
 from tasks.models.text_data import Prompts
-from tasks.records import Artifact, PlanEntry, Trial, Tuned
+from tasks.records import Artifact, PlanEntry, Trial, Tuned, write_text
 from tasks.search import tuning
 from tasks.search.tuning import Settings
 from tasks.stage import run_stage
@@ -48,11 +48,13 @@ def tune(
         known = None if name in again else _known(name)
         if known is not None and known.key == digest:
             lines.append(f"{name}: unchanged")
-            continue
-        found = _tuned(name, variant, params).model_copy(update={"key": digest})
-        found.write(paths.tuned(name))
-        lines.append(f"{name}: {found.reason}")
-    for file in paths.TUNE.glob("*.json"):
+        else:
+            known = _tuned(name, variant, params).model_copy(update={"key": digest})
+            known.write(paths.tuned(name))
+            lines.append(f"{name}: {known.reason}")
+        # Apart from how they were found, so that finding the same again is no change to what depends on them.
+        write_text(paths.settings(name), json.dumps(known.settings, indent=2) + "\n")
+    for file in paths.TUNE.glob("**/*.json"):
         if file.stem not in MODULES:
             file.unlink()
     return lines

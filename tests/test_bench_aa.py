@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from flows import bench_aa
-from flows.bench import Limit, summary, table
+from flows.bench import Limit, summary, table, where_time_goes
 from tasks import paths
 from tasks.measure.pairing import Block
 from tasks.measure.quality import Tokens, summarise
 from tasks.measure.session import Session, Taken
+from tasks.records import write_text
 from tests import factories as make
 
 TOKEN_S = 0.004
@@ -84,6 +85,13 @@ def test_a_loss_of_accuracy_is_judged_by_the_gates(
     reference = Tokens(row, one, right, np.ones_like(right), np.zeros(rows * length))
     quality = summarise(Tokens(row, one + 0.01, still, right == still, np.full(rows * length, 0.01)), reference)
     assert bench_aa.judged(params, quality) == outcome
+
+
+def test_the_measuring_part_of_a_run_is_the_sum_of_what_scores_and_times(tmp_path: Path) -> None:
+    assert where_time_goes(tmp_path) == {"measurement_s": None}
+    write_text(tmp_path / paths.TIMES, '{"convert": 100.0, "evaluate": 30.0, "benchmark": 40.0, "gate": 0.2}')
+    found = where_time_goes(tmp_path)
+    assert found == {"measurement_s": 70.0, "run_convert_s": 100.0, "run_evaluate_s": 30.0, "run_benchmark_s": 40.0}
 
 
 def test_the_closing_line_says_whether_every_limit_was_kept() -> None:

@@ -92,6 +92,14 @@ def test_conclusion_and_exit_code() -> None:
         run.conclude([Result("fetch", "failed", code=130), blocked])
 
 
+def test_where_the_time_went_is_told_per_kind_of_stage() -> None:
+    from flows import summary
+    from flows.steps import Result
+
+    two = [Result("convert@a", "done", 5.0, began=10.0), Result("convert@b", "failed", 2.0, began=14.0)]
+    assert summary.spans([Result("fetch", "unchanged"), *two]) == {"convert": 6.0}
+
+
 def test_a_task_runs_state_tells_how_its_stage_ended() -> None:
     from prefect.states import Completed, Failed, Pending
 

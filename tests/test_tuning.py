@@ -115,6 +115,14 @@ def test_what_did_not_change_is_not_timed_again(machine: Machine) -> None:
     assert machine.seen
 
 
+def test_finding_the_same_settings_again_is_no_change_to_what_depends_on_them(machine: Machine) -> None:
+    run()
+    before = paths.settings("gguf").read_bytes(), paths.tuned("gguf").read_bytes()
+    run(tune={"budget_s": 50.0})
+    after = paths.settings("gguf").read_bytes(), paths.tuned("gguf").read_bytes()
+    assert before[0] == after[0] and before[1] != after[1]
+
+
 def test_a_setting_that_ends_the_process_is_left_out(machine: Machine) -> None:
     machine.broken = "kv_cache"
     found = run()["gguf"]
