@@ -34,8 +34,9 @@ REFERENCE, SAME, SLOWER = "itself", "same", "slower"
 COMPARISONS, SLOWED = 40, 20  # how many of equals, and with one slowed down
 AT_ONCE = (4, 2)  # of each, in one timing session
 SLOWDOWN = 0.10
-FAST = {"repeats": 2, "decode_repeats": 1, "new_tokens": 32}  # of prompts of PROMPT tokens: a short block
+FAST = {"repeats": 3, "decode_repeats": 1, "new_tokens": 32}  # of prompts of PROMPT tokens: a short block
 PROMPT = 64
+ROUNDS = 3  # of each session: six blocks of each in two of them
 PHASES = ("decode_tokens_per_s", "prefill_tokens_per_s")
 DISTURBED, LARGE_LOSS, SMALL_LOSS = 20, 0.08, 0.005  # models, and shares of the accuracy they lose
 LAYER = "model.layers.15.mlp.down_proj.weight"
@@ -133,7 +134,7 @@ def compare_speeds(folder: Path, params: Params) -> dict[str, float]:
 
 
 def _session(folder: Path, artifact: Path, prompts: Prompts, params: Params, number: int) -> Session:
-    settings, threads = params.benchmark, config.threads(params)
+    settings, threads = params.benchmark.model_copy(update={"rounds": ROUNDS}), config.threads(params)
     request = {
         "backend": "gguf", "artifact": str(artifact), "threads": threads, "slowdown": SLOWDOWN, "settings": {},
         "longest": (), "tell_runtime": False, **FAST,

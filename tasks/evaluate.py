@@ -33,7 +33,7 @@ def evaluate(entry: PlanEntry, artifact: Artifact, params: config.Params, out: P
     """Write the folder `out`: figures and per-token arrays, or the reason why there are none."""
     record = paths.evaluation_record(entry.variant).name
     digest = key(entry, params)
-    known = _enough(out, digest, params)
+    known = _enough(out, digest, _limits(entry, params))
     if known is not None:
         return known
 
@@ -64,7 +64,7 @@ def key(entry: PlanEntry, params: config.Params) -> str:
     return digest.hexdigest()
 
 
-def _enough(out: Path, digest: str, params: config.Params) -> Evaluation | None:
+def _enough(out: Path, digest: str, limits: list[Limit]) -> Evaluation | None:
     """The record that is there, when it is of the same scores and more of them would decide nothing."""
     try:
         known = Evaluation.read(out / paths.evaluation_record(out.name).name)
@@ -72,10 +72,10 @@ def _enough(out: Path, digest: str, params: config.Params) -> Evaluation | None:
         return None
     if known.key != digest or known.status == "failed":
         return None
-    return known if known.final or known.status != "ok" or not _open(known, params) else None
+    return known if known.final or known.status != "ok" or not _open(known, limits) else None
 
 
-def _open(known: Evaluation, params: config.Params) -> tuple[str, ...]:
+def _open(known: Evaluation, limits: list[Limit]) -> tuple[str, ...]:
     """Metrics that the scores of a record do not decide under the gates as they are now."""
     from tasks.measure.choices import TaskAccuracy
     from tasks.measure.looks import undecided
@@ -84,12 +84,15 @@ def _open(known: Evaluation, params: config.Params) -> tuple[str, ...]:
     values = known.model_dump()
     quality = Quality(**{field.name: values[field.name] for field in dataclasses.fields(Quality)})
     accuracy = TaskAccuracy(**{field.name: values[field.name] for field in dataclasses.fields(TaskAccuracy)})
-    return undecided(_limits(params), quality, accuracy if known.choices else None, known.level)
+    return undecided(limits, quality, accuracy if known.choices else None, known.level)
 
 
-def _limits(params: config.Params) -> list[Limit]:
+def _limits(entry: PlanEntry, params: config.Params) -> list[Limit]:
+    """What the gates ask of a candidate; nothing is asked of others."""
     from tasks.measure.looks import Limit
 
+    if entry.recipe.role != "candidate":
+        return []
     gate = params.gate
     limits = (
         Limit("retention", minimum=gate.min_retention),
@@ -131,7 +134,7 @@ def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Evaluati
         "tokens": params.evaluate.slow_tokens if slow else 0,
         "settings": settings_of(entry),
         "answer_tokens": params.evaluate.answer_tokens,
-        "limits": [dataclasses.asdict(limit) for limit in _limits(params)],
+        "limits": [dataclasses.asdict(limit) for limit in _limits(entry, params)],
         "out": str(partial),
         "threads": threads,
     }
