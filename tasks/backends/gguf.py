@@ -176,7 +176,9 @@ class GgufSession:
         self._next()
 
     def _next(self) -> int:
-        return int(np.argmax(self._llama._ctx.get_logits_ith(-1)[: self._llama.n_vocab()]))
+        # A view: a slice of the pointer would be a list of as many Python floats, a tenth of the time of a token.
+        logits = np.ctypeslib.as_array(self._llama._ctx.get_logits_ith(-1), shape=(self._llama.n_vocab(),))
+        return int(logits.argmax())
 
     def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
         """Greedy continuation of `new_tokens` tokens."""
