@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers ui deploy promote rollback clean
+.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers bench-serve ui serve loadtest deploy promote rollback clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,8 +81,17 @@ bench-aa: $(ENV)  ## how often equals are called different, and whether losses a
 bench-rulers: $(ENV)  ## this project's figures beside those of llama.cpp, OpenVINO GenAI, mlx-lm and transformers
 	python -m flows.bench_rulers
 
+bench-serve: $(ENV)  ## what serving costs beside the bare session, one stream and a peer's server
+	python -m flows.bench_serve
+
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
 	python -m flows.ui
+
+serve: $(ENV)  ## serve the champion at http://127.0.0.1:8080/v1 (PACKAGE=folder, VERSION=, PORT=)
+	@python -m tasks.serve $(if $(PACKAGE),--package '$(PACKAGE)') $(if $(VERSION),--version '$(VERSION)') $(if $(PORT),--port '$(PORT)')
+
+loadtest: $(ENV)  ## load the server that runs until it no longer keeps up (URL=, SOAK=requests per second)
+	@python -m tasks.serve.loadtest $(if $(URL),--url '$(URL)') $(if $(SOAK),--soak $(SOAK))
 
 deploy: $(ENV)  ## serve the nightly re-optimization (CRON="0 2 * * *")
 	python -m flows.deploy $(if $(CRON),--cron '$(CRON)')

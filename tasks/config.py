@@ -185,6 +185,25 @@ class Track(Block):
     model_name: str = "edgewright-sample"
 
 
+class Serve(Block):
+    """The inference server; none of it changes an artifact."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any that is free
+    slots: Annotated[int, Field(ge=1, le=64)] = 8
+    queue: Annotated[int, Field(ge=0)] = 32
+    context_tokens: Annotated[int, Field(ge=64)] = 1024
+    new_tokens: Count = 128
+    deadline_s: Positive = 120.0
+    body_kb: Count = 256
+    probe_s: Positive = 5.0
+    hang_s: Positive = 20.0
+    drain_s: Positive = 30.0
+    log_mb: Positive = 50.0
+    log_files: Count = 5
+    log_text: bool = False
+
+
 class Variant(Block):
     """One way to make the model small, as the user asks for it; the policy may adapt it to the model."""
 
@@ -215,6 +234,7 @@ class Params(Block):
     recommend: Recommend = Recommend()
     gate: Gate = Gate()
     track: Track = Track()
+    serve: Serve = Serve()
     variants: dict[str, Variant]
 
     @field_validator("variants")
@@ -278,6 +298,12 @@ def parse(raw: Mapping[str, Any], where: str = "params") -> Params:
         return Params.model_validate(_lists_to_tuples_ok(merged))
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(where, merged, e) for e in error.errors())) from error
+
+
+def changed(params: Params, block: str, values: Mapping[str, Any]) -> Params:
+    """The parameters with some values of one block from a command line; raises ConfigError for one not allowed."""
+    own = getattr(params, block).model_dump() | dict(values)
+    return parse(params.model_dump(exclude={"profiles"}) | {block: own}, "command line")
 
 
 def _overlay(raw: dict[str, Any], where: str) -> dict[str, Any]:

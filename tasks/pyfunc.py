@@ -6,8 +6,6 @@ MLflow stores this file as code and runs it when the model is loaded, so nothing
 from __future__ import annotations
 
 import itertools
-import json
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from mlflow.pyfunc import PythonModel
 
 from tasks import config
 from tasks.backends.base import Session, backend
-from tasks.errors import DataError, ModelError
+from tasks.errors import DataError
+from tasks.models.text import Text
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 
 COLUMN = "prompt"
@@ -32,28 +31,18 @@ class Answerer:
         """Verify the package, then load it; raises ModelError for a file that is not as it was packaged."""
         verify_manifest(package, manifest_sha256)
         contents = Contents.read(package / CONTENTS)
-        os.environ["HF_HUB_OFFLINE"] = "1"  # the package is whole; nothing of the hub is wanted
-        from transformers import AutoTokenizer
-
-        self._chat = contents.chat
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(package / "tokenizer")
-        self._ends = end_tokens(package / "tokenizer", self._tokenizer.eos_token_id)
+        self._text = Text(package / "tokenizer", contents.chat)
         self._session: Session = backend(contents.backend).load(
             package / "model", config.usable_cores(), "generate", contents.settings
         )
 
-    def encode(self, prompt: str) -> list[int]:
-        """Token ids of a prompt, put into the chat template where there is one."""
-        if not self._chat:
-            return list(self._tokenizer(prompt)["input_ids"])
-        turn = [{"role": "user", "content": prompt}]
-        text = self._tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
     def answer(self, prompt: str, new_tokens: int) -> str:
-        """The greedy continuation, up to `new_tokens` tokens or the end of the text."""
-        made = self._session.generate(self.encode(prompt), new_tokens)
-        return str(self._tokenizer.decode(until(made, self._ends), skip_special_tokens=True))
+        """The greedy continuation of a prompt, put into the chat template where there is one.
+
+        Up to `new_tokens` tokens or the end of the text.
+        """
+        ids = self._text.converse([{"role": "user", "content": prompt}])
+        return self._text.decode(until(self._session.generate(ids, new_tokens), self._text.ends))
 
 
 class PackagedModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
@@ -84,17 +73,6 @@ def prompts(model_input: Any) -> list[str]:
         if not isinstance(text, str) or not text:
             raise DataError(f"prompt {number} is {text!r}; it must be text that is not empty")
     return texts
-
-
-def end_tokens(tokenizer: Path, own: int | None) -> frozenset[int]:
-    """Ids that end a text: the tokenizer's own and those of generation_config.json."""
-    settings = tokenizer / "generation_config.json"
-    try:
-        stated = json.loads(settings.read_text(encoding="utf-8")).get("eos_token_id") if settings.is_file() else None
-    except ValueError as error:
-        raise ModelError(f"{settings} is not JSON: {error}; package the model again") from error
-    listed = stated if isinstance(stated, list) else [stated]
-    return frozenset(int(token) for token in (*listed, own) if token is not None)
 
 
 def until(tokens: Sequence[int], ends: Collection[int]) -> list[int]:

@@ -37,6 +37,7 @@ DIGEST, RESULTS, VARIANT, VERDICT, MANIFEST = (
     "edgewright.manifest_sha256",
 )  # fmt: skip
 
+PACKAGE = "artifacts/package"  # inside a logged model
 NEW_TOKENS = 64  # of an answer, unless the caller says otherwise
 NEEDED = ("mlflow", "numpy", "pandas", "pydantic", "pyyaml", "transformers", "tokenizers", "jinja2")
 EXTRA: dict[Backend, tuple[str, ...]] = {"mlx": ("mlx-cpu", "mlx-metal")}  # chosen by markers in the lock
@@ -60,6 +61,14 @@ class PromotionRefusedError(RegistryError):
     def __init__(self, message: str, outcome: Outcome) -> None:
         super().__init__(message)
         self.exit_code = EXIT_CODES[outcome]
+
+
+class Located(Record):
+    """A version's package on this machine."""
+
+    version: str
+    package: Path
+    manifest_sha256: str
 
 
 class Change(Record):
@@ -262,6 +271,24 @@ def show(name: str, book: Path = LEDGER) -> list[str]:
         f"{e.when} {e.who} {e.action}: {e.from_version or 'none'} -> {e.to_version}, {e.why}" for e in history.entries
     ]
     return lines + ([f"{book}: {history.unreadable} unreadable lines"] if history.unreadable else [])
+
+
+def located(name: str, version: str) -> Located:
+    """The package of a version, given by number or alias, fetched where it is not on this machine.
+
+    Raises RegistryError for a version that is not there, or whose verdict is not a pass.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    with reaching("python -m tasks.serve") as client:
+        number = version if version.isdigit() else _aliases(client, name).get(version)
+        if number is None:
+            raise RegistryError(f"{name} has no {version}; `make run` promotes what passes, `make promote` by hand")
+        tags = _tags(client, name, number)
+        if tags.get(VERDICT) != "pass":
+            raise RegistryError(f"{name} version {number} is not served: its verdict is {tags.get(VERDICT, 'unknown')}")
+        model = Path(download_artifacts(artifact_uri=f"models:/{name}/{number}"))
+        return Located(version=number, package=model / PACKAGE, manifest_sha256=tags[MANIFEST])
 
 
 def _aliases(client: Any, name: str) -> dict[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.backends.base import MODULES, Work, backend, endings_apart
+from tasks.backends.base import MODULES, Made, Work, backend, endings_apart
+from tasks.backends.sampling import Sampling
 from tasks.errors import UnsupportedError
 from tasks.measure.quality import kl_divergence, log_softmax, score_row
 from tasks.models.sanity import BITS, precision_problem, weight_share
@@ -115,6 +116,46 @@ def test_contract(made, expected, tiny_model):
         assert logits[-1].max() - logits[-1][pair[0][0]] <= NEAR_TIE * logits[-1].std()
     assert {"execution", "kv_cache", "threads"} <= set(speaker.runtime())
     speaker.close()
+
+    engine = module.engine(out, 2, 3, 64)
+    engine.add(1, IDS, 5, Sampling())
+    first = _some(engine, 2)
+    engine.add(2, IDS[::-1], 5, Sampling())  # joins while the first writes
+    engine.add(3, IDS[3:9], 30, Sampling(temperature=1.0, seed=1))
+    made_by = first + _some(engine, 6)
+    engine.drop(3)  # leaves before its end
+    engine.drop(3)
+    made_by += _rest(engine, {1, 2} - {one.key for one in made_by if one.last})
+    own = [one for one in made_by if one.key == 1]
+    assert len(own) == len([one for one in made_by if one.key == 2]) == 5
+    assert [one.last for one in own] == [False] * 4 + [True]
+    assert logits[-1].max() - logits[-1][own[0].token] <= NEAR_TIE * logits[-1].std()
+    told = log_softmax(logits[-1:])[0][own[0].token]
+    assert own[0].logprob == pytest.approx(told, abs=max(0.1, 10 * limit))
+    engine.add(4, IDS, 1, Sampling())  # the place of one that left is free
+    assert [one.key for one in _rest(engine, {4})] == [4]
+    assert engine.step() == []
+    engine.close()
+
+
+def _some(engine, count: int) -> list[Made]:
+    """Steps until there are at least so many tokens."""
+    made: list[Made] = []
+    while len(made) < count:
+        made += engine.step()
+    return made
+
+
+def _rest(engine, keys: set[int]) -> list[Made]:
+    """Steps until these requests have ended."""
+    made: list[Made] = []
+    for _ in range(200):
+        if not keys:
+            return made
+        new = engine.step()
+        made += new
+        keys = keys - {one.key for one in new if one.last}
+    raise AssertionError(f"{keys} did not end")
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

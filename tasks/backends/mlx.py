@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Settings, Work, installed, safetensors_bytes, versions_of
+from tasks.backends.base import Logits, Made, OnToken, Settings, Work, installed, safetensors_bytes, versions_of
+from tasks.backends.sampling import Sampler, Sampling
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -88,6 +89,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {}  # MLX has none; Metal decides for its
 def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> MlxSession:
     """Load the folder on MLX's default device."""
     return MlxSession(artifact)
+
+
+def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> MlxEngine:
+    """Load the folder into mlx-lm's batch generator."""
+    return MlxEngine(MlxSession(artifact), slots)
 
 
 class MlxSession:
@@ -193,3 +199,56 @@ class MlxSession:
     def close(self) -> None:
         """Drop the model."""
         del self._model
+
+
+class MlxEngine:
+    """mlx-lm's batch generator, which takes requests in and lets them go while it runs."""
+
+    def __init__(self, session: MlxSession, slots: int) -> None:
+        """Stand before a loaded model."""
+        from mlx_lm.generate import BatchGenerator
+
+        self._session, self._mx = session, session._mx
+        self._batch = BatchGenerator(session._model, completion_batch_size=slots, prefill_batch_size=1)
+        self._running: dict[int, tuple[int, int]] = {}  # mlx-lm's number -> our key, tokens left
+
+    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
+        """Begin a request."""
+        [number] = self._batch.insert([list(ids)], max_tokens=[new_tokens], samplers=[self._sampler(sampling)])
+        self._running[number] = (key, new_tokens)
+
+    def _sampler(self, sampling: Sampling) -> Any:
+        if sampling.greedy:
+            return None
+        own = Sampler(sampling)
+
+        def draw(logprobs: Any) -> Any:
+            rows = np.array(logprobs.astype(self._mx.float32))
+            return self._mx.array([own.next(row)[0] for row in rows])
+
+        return draw
+
+    def step(self) -> list[Made]:
+        """One step of the generator."""
+        if not self._running:
+            return []
+        made = []
+        for one in self._batch.next()[1]:
+            key, left = self._running[one.uid]
+            token = int(one.token)
+            made.append(Made(key, token, float(one.logprobs[token].item()), left == 1))
+            self._running[one.uid] = (key, left - 1)
+            if left == 1:
+                del self._running[one.uid]
+        return made
+
+    def drop(self, key: int) -> None:
+        """Forget a request."""
+        for number in [number for number, (own, _) in self._running.items() if own == key]:
+            del self._running[number]
+            self._batch.remove([number])
+
+    def close(self) -> None:
+        """Free generator and model."""
+        self._batch.close()
+        self._session.close()

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Settings, Work, installed, threads_of, versions_of
+from tasks.backends.base import Interleaved, Logits, OnToken, Settings, Stream, Work, installed, threads_of, versions_of
+from tasks.backends.sampling import Sampler, Sampling
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -173,6 +174,13 @@ def load(artifact: Path, threads: int, purpose: str, settings: Settings | None =
     return ScoringSession(artifact, count, entries) if purpose == "score" else GenAiSession(artifact, count, entries)
 
 
+def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> Interleaved:
+    """Open the folder in genai to serve; its batches do not change on a CPU, so requests take turns."""
+    entries = {name: value for name, value in (settings or {}).items() if name.startswith("session.")}
+    session = GenAiSession(artifact, threads_of(settings, threads), entries)
+    return Interleaved(session.stream, session.close)
+
+
 Feeds = dict[str, Any]  # input name -> array
 
 
@@ -299,6 +307,18 @@ class GenAiSession:
             if on_token:
                 on_token(made[-1])
         return made
+
+    def stream(self, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> Stream:
+        """Tokens of one request with their log-probabilities, for as long as they are taken."""
+        params = self._og.GeneratorParams(self._model)
+        params.set_search_options(max_length=len(ids) + new_tokens, do_sample=False)
+        generator, sampler = self._og.Generator(self._model, params), Sampler(sampling)
+        generator.append_tokens(np.array(ids, dtype=np.int32))
+        for made in range(new_tokens):
+            token, logprob = sampler.next(np.asarray(generator.get_logits(), dtype=np.float32).reshape(-1))
+            yield token, logprob
+            if made + 1 < new_tokens:
+                generator.append_tokens(np.array([token], dtype=np.int32))
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Greedy continuations of prompts of one length, together."""

@@ -10,7 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, OnToken, Settings, Work, installed, padded, threads_of, unpadded, versions_of
+from tasks.backends.base import (
+    Logits,
+    Made,
+    OnToken,
+    Settings,
+    Work,
+    installed,
+    padded,
+    threads_of,
+    unpadded,
+    versions_of,
+)  # fmt: skip
+from tasks.backends.sampling import Sampling
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -107,14 +119,19 @@ def versions() -> dict[str, str]:
 
 
 def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> ScoringSession | GenAiSession:
-    """Open the IR: GenAI's pipeline as served, or the same compiled model with the logits of every position.
+    """Open the IR: GenAI's pipeline as used alone, or the same compiled model with the logits of every position."""
+    count, tuned = _asked(threads, settings)
+    return ScoringSession(artifact, count, tuned) if purpose == "score" else GenAiSession(artifact, count, tuned)
 
-    Never on one thread where there are more cores: with AMX, floating-point models then end with a floating point
+
+def _asked(threads: int, settings: Settings | None) -> tuple[int, dict[str, str]]:
+    """Threads and properties to ask for.
+
+    Never one thread where there are more cores: with AMX, floating-point models then end with a floating point
     exception (openvinotoolkit/openvino issue 33300). What was really used is read back by `runtime`.
     """
     count = min(max(threads_of(settings, threads), 2), os.cpu_count() or 1)
-    tuned = RUNNING | {name: value for name, value in (settings or {}).items() if name != "threads"}
-    return ScoringSession(artifact, count, tuned) if purpose == "score" else GenAiSession(artifact, count, tuned)
+    return count, RUNNING | {name: value for name, value in (settings or {}).items() if name != "threads"}
 
 
 def _properties(compiled: Any, threads: int) -> dict[str, str]:
@@ -122,6 +139,13 @@ def _properties(compiled: Any, threads: int) -> dict[str, str]:
             "activation_group": "DYNAMIC_QUANTIZATION_GROUP_SIZE"}  # fmt: skip
     found = {name: _plain(compiled.get_property(key)) for name, key in read.items()}
     return found | {"threads": _plain(compiled.get_property("INFERENCE_NUM_THREADS"))}
+
+
+def engine(
+    artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None
+) -> ContinuousEngine:
+    """Open the IR in GenAI's continuous batching."""
+    return ContinuousEngine(artifact, *_asked(threads, settings), slots, context)
 
 
 def _plain(value: Any) -> str:
@@ -258,3 +282,65 @@ def _streamer(genai: Any, on_token: OnToken) -> Any:
         def end(self) -> None: ...
 
     return Streamer()
+
+
+BLOCK = 32  # tokens of a block of the paged cache on a CPU
+PIECE = 256  # tokens of one step, of prompts and of what is written together
+
+
+class ContinuousEngine:
+    """OpenVINO GenAI's continuous batching over a paged cache."""
+
+    def __init__(self, artifact: Path, threads: int, properties: Settings, slots: int, context: int) -> None:
+        """Load the pipeline with room for `slots` sequences of `context` tokens."""
+        import openvino_genai
+
+        self._genai = openvino_genai
+        wanted = openvino_genai.SchedulerConfig()
+        wanted.max_num_seqs = slots
+        wanted.num_kv_blocks = slots * -(-context // BLOCK) + 1
+        wanted.max_num_batched_tokens = PIECE
+        wanted.dynamic_split_fuse = True
+        wanted.enable_prefix_caching = False
+        options = {"INFERENCE_NUM_THREADS": threads, **properties}
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(artifact), wanted, "CPU", options)
+        self._running: dict[int, tuple[Any, int]] = {}
+
+    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
+        """Begin a request. GenAI has one seed for all: a seeded answer repeats where it is alone."""
+        import openvino as ov
+
+        asked: dict[str, Any] = {"max_new_tokens": new_tokens, "ignore_eos": True, "logprobs": 1}
+        if not sampling.greedy:
+            asked |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+            if sampling.seed is not None:
+                asked["rng_seed"] = sampling.seed
+        prompt = ov.Tensor(np.array([ids], dtype=np.int64))
+        handle = self._pipeline.add_request(key, prompt, self._genai.GenerationConfig(**asked))
+        self._running[key] = (handle, new_tokens)
+
+    def step(self) -> list[Made]:
+        """One step of the scheduler, and what it made."""
+        self._pipeline.step()
+        made = []
+        for key, (handle, left) in list(self._running.items()):
+            while left and handle.can_read():
+                for output in handle.read().values():
+                    for token, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
+                        left -= 1
+                        made.append(Made(key, int(token), float(logprob), left == 0))
+            self._running[key] = (handle, left)
+            if not left:
+                del self._running[key]
+        return made
+
+    def drop(self, key: int) -> None:
+        """Forget a request; its blocks are freed in the next step."""
+        handle, _ = self._running.pop(key, (None, 0))
+        if handle is not None:
+            handle.cancel()
+
+    def close(self) -> None:
+        """Free the pipeline."""
+        self._running.clear()
+        del self._pipeline

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.base import (
+    Interleaved,
     Logits,
     OnToken,
     Settings,
+    Stream,
     Work,
     installed,
     link_files,
@@ -21,7 +23,8 @@ from tasks.backends.base import (
     safetensors_bytes,
     unpadded,
     versions_of,
-)
+)  # fmt: skip
+from tasks.backends.sampling import Sampler, Sampling
 from tasks.errors import UnsupportedError
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
@@ -81,6 +84,12 @@ def load(artifact: Path, threads: int, purpose: str, settings: Settings | None =
     return TorchSession(artifact, threads)
 
 
+def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> Interleaved:
+    """Open the checkpoint to serve; requests take turns, as transformers has no batches that change on a CPU."""
+    session = TorchSession(artifact, threads)
+    return Interleaved(session.stream, session.close)
+
+
 class TorchSession:
     """A transformers model on the CPU."""
 
@@ -138,6 +147,18 @@ class TorchSession:
                 if on_token:
                     on_token(made[-1])
         return made
+
+    def stream(self, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> Stream:
+        """Tokens of one request with their log-probabilities, for as long as they are taken."""
+        sampler = Sampler(sampling)
+        batch, past = self._ids(ids), None
+        while True:
+            with self._torch.inference_mode():
+                result = self._model(batch, past_key_values=past, use_cache=True, logits_to_keep=1)
+                past = result.past_key_values
+                token, logprob = sampler.next(result.logits[0, -1].float().numpy())
+                batch = self._ids([token])
+            yield token, logprob
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Greedy continuations of prompts of one length, together."""

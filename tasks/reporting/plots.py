@@ -293,6 +293,32 @@ def _bar(row: Bar, top: float, scale: float) -> str:
     return f'<g class="bar e-{row.engine}"><title>{escape(row.tip)}</title>{name}{bar}{whisker}{words}</g>'
 
 
+class Curve(NamedTuple):
+    """A named line through points (x, y), in order of x."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    kind: str  # class of the style sheet that colours it
+
+
+def curves(lines: Sequence[Curve], x: Axis, y: Axis, caption: str) -> str:
+    """Lines with a mark at each point, named at their last, and the axes' limits; nothing without points."""
+    points = [point for line in lines for point in line.points]
+    if not points:
+        return ""
+    frame = _Frame(x, y, _range(x, [at for at, _ in points], 0.08), _range(y, [at for _, at in points], 0.1))
+    parts = [_grid(frame), _limits(frame)]
+    for line in lines:
+        if not line.points:
+            continue
+        places = [(frame.at_x(one), frame.at_y(other)) for one, other in line.points]
+        path = "L".join(f"{left:.1f} {top:.1f}" for left, top in places)
+        marks = "".join(f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3"/>' for left, top in places)
+        name = _text(places[-1][0] - 4, places[-1][1] - 8, line.name, "label", "end")
+        parts.append(f'<g class="curve {line.kind}"><path d="M{path}"/>{marks}{name}</g>')
+    return _svg(HEIGHT, caption, parts)
+
+
 def _text(x: float, y: float, words: str, kind: str, anchor: str) -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 

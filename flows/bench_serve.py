@@ -1,0 +1,307 @@
+"""What serving costs: through HTTP beside the bare session, several streams beside one, and beside a peer's server.
+
+All in one run on one artifact after another; the sample in llama.cpp's int8 and in OpenVINO's. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flows.bench import Limit, conclude, copy, tell, timed
+from tasks import config, paths
+from tasks.backends.base import backend
+from tasks.config import Params
+from tasks.measure import guard
+from tasks.measure.child import Child, run_child
+from tasks.models.text_data import Prompts
+from tasks.models.tokens import decoder, encoder
+from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
+from tasks.records import PlanEntry
+from tasks.serve.load import Ask, Outcome, run
+from tasks.stage import run_stage
+
+SERVED = ("gguf-q8_0", "openvino-int8")
+PEER = "gguf-q8_0"  # whose file llama-cpp-python's own server takes
+STREAMS = (1, 4, 8)
+NEW_TOKENS, ROUNDS, ALONE = 64, 3, 6
+CONTEXT, START_S = 512, 120
+
+LIMITS = {
+    **{f"{name}_decode_of_bare": Limit(least=0.95) for name in SERVED},
+    **{f"{name}_first_token_added_ms": Limit(most=5.0) for name in SERVED},
+    **{f"{name}_eight_streams_x": Limit(least=1.8) for name in SERVED},
+    **{f"{name}_slowest_stream_of_mean": Limit(most=2.0) for name in SERVED},
+    **{f"peer_first_token_x_{count}": Limit(least=1.0) for count in STREAMS},
+    **{f"peer_throughput_x_{count}": Limit(least=1.0) for count in STREAMS},
+}
+
+
+# -- servers -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def ours(folder: Path, variant: str, package: Path) -> Iterator[str]:
+    """Our server of one package; its address."""
+    command = [
+        sys.executable, "-m", "tasks.serve", "--package", str(package), "--name", variant, "--port", "0",
+        "--slots", str(max(STREAMS)), "--log", str(folder / "log"),
+    ]  # fmt: skip
+    log = (folder / f"{variant}.log").open("w")
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if " at http://" not in line:
+            raise RuntimeError(f"the server of {variant} did not start: {(folder / f'{variant}.log').read_text()}")
+        yield line.split(" at ")[1].split("/v1")[0]
+    finally:
+        _end(process)
+
+
+@contextlib.contextmanager
+def peer(folder: Path, file: Path, threads: int) -> Iterator[str]:
+    """llama-cpp-python's own server of the same file; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--host", "127.0.0.1", "--port", str(port),
+        "--n_ctx", str(CONTEXT), "--n_threads", str(threads), "--n_threads_batch", str(threads),
+        "--interrupt_requests", "False", "--verbose", "False",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=(folder / "peer.log").open("w"))
+    try:
+        base, until = f"http://127.0.0.1:{port}", time.monotonic() + START_S
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{base}/v1/models").status_code == 200:
+                    break
+            if time.monotonic() > until or process.poll() is not None:
+                raise RuntimeError(f"llama_cpp.server did not start: {(folder / 'peer.log').read_text()[-2000:]}")
+            time.sleep(0.2)
+        yield base
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def bare(request: dict[str, Any]) -> dict[str, list[float]]:
+    """Seconds to the first token and tokens per second after it, of the session alone (in the child)."""
+    session = backend(request["backend"]).load(Path(request["artifact"]), request["threads"], "generate")
+    session.generate(request["warm_up"], 4)
+    first, decode = [], []
+    for ids in request["prompts"]:
+        began = time.perf_counter()
+        stamps: list[float] = []
+        session.generate(ids, NEW_TOKENS, lambda _: stamps.append(time.perf_counter()))  # noqa: B023 - called at once
+        first.append(stamps[0] - began)
+        decode.append(1 / statistics.median(later - earlier for earlier, later in pairwise(stamps)))
+    return {"first_s": first, "decode": decode}
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Some streams at once: medians over requests, and all their tokens over the whole time."""
+
+    first_s: float
+    decode: float  # tokens per second of one stream, from the median time between tokens
+    tokens_per_s: float
+    slowest_of_mean: float  # how long the last stream took, over the mean
+    failed: int
+
+
+def streams(base: str, model: str, prompts: Sequence[str], count: int) -> Streams:
+    """Ask for so many answers at the same moment, as often as there are prompts for."""
+    found: list[Outcome] = []
+    seconds, shares = 0.0, []
+    for start in range(0, len(prompts) - count + 1, count):
+        asks = [Ask(0.0, prompt, NEW_TOKENS) for prompt in prompts[start : start + count]]
+        outcomes, took = asyncio.run(run(base, model, asks))
+        whole = [one.whole for one in outcomes if one.whole is not None]
+        if whole:
+            shares.append(max(whole) / statistics.fmean(whole))
+        seconds += took
+        found += outcomes
+    well = [one for one in found if one.first is not None and not one.error]
+    if not well:
+        raise RuntimeError(f"no answer came from {base}: {found[0].error if found else 'nothing asked'}")
+    return Streams(
+        first_s=statistics.median(one.first for one in well if one.first is not None),
+        decode=1 / statistics.median(gap for one in well for gap in one.gaps),
+        tokens_per_s=sum(one.tokens for one in well) / seconds,
+        slowest_of_mean=max(shares),
+        failed=len(found) - len(well),
+    )
+
+
+def beside_bare(
+    folder: Path, variant: str, base: str, request: Mapping[str, Any], texts: Sequence[str], params: Params
+) -> dict[str, float]:
+    """HTTP and the bare session in turns, the same prompts; the server idles while the session runs."""
+    ratios, added = [], []
+    for number in range(ROUNDS):
+        work = Child(
+            "flows.bench_serve:bare", request, params.benchmark.limits, folder / f"bare-{variant}.log", variant,
+            int(request["threads"]), timed=True,
+        )  # fmt: skip
+
+        def alone(work: Child = work) -> dict[str, Any]:
+            return run_child(work)
+
+        def through_http() -> Streams:
+            return streams(base, variant, texts, 1)
+
+        own, http = (alone(), through_http()) if number % 2 else _swapped(through_http, alone)
+        ratios.append(http.decode / statistics.median(own["decode"]))
+        added.append(1e3 * (http.first_s - statistics.median(own["first_s"])))
+        tell(f"{variant}: decode through HTTP {ratios[-1]:.3f} of bare, first token {added[-1]:+.1f} ms")
+    return {
+        f"{variant}_decode_of_bare": statistics.median(ratios),
+        f"{variant}_first_token_added_ms": statistics.median(added),
+    }
+
+
+def _swapped(first: Any, second: Any) -> tuple[Any, Any]:
+    found = first()
+    return second(), found
+
+
+def measure(folder: Path, params: Params) -> dict[str, float | None]:
+    """All figures, in the folder with the artifacts."""
+    prompts = Prompts.read(paths.PROMPTS)
+    threads = config.threads(params)
+    drawn = [*prompts.short, *(ids[:96] for ids in prompts.long)][: 2 * max(STREAMS)]
+    decode, encode = decoder(paths.MODEL), encoder(paths.MODEL)
+    asked = [decode(ids) for ids in drawn]  # texts, which every server takes
+    figures: dict[str, float | None] = {}
+    for variant in SERVED:
+        entry = PlanEntry.read(paths.plan(variant))
+        package = packaged(folder, variant, entry)
+        request = {
+            "backend": entry.recipe.backend, "artifact": str(package / "model"), "threads": threads,
+            "warm_up": prompts.short[-1], "prompts": [encode(text) for text in asked[:ALONE]],
+        }  # fmt: skip
+        with ours(folder, variant, package) as base:
+            streams(base, variant, asked[:1], 1)
+            figures |= beside_bare(folder, variant, base, request, asked[:ALONE], params)
+            at_once = {count: streams(base, variant, asked, count) for count in STREAMS}
+        for count, found in at_once.items():
+            first = f"first token {1e3 * found.first_s:.0f} ms"
+            tell(f"{variant}, {count} streams: {found.tokens_per_s:.0f} tokens/s, {first}")
+        figures[f"{variant}_eight_streams_x"] = at_once[8].tokens_per_s / at_once[1].tokens_per_s
+        figures[f"{variant}_slowest_stream_of_mean"] = at_once[8].slowest_of_mean
+        if variant == PEER:
+            figures |= beside_peer(folder, package, asked, threads, variant)
+    return figures
+
+
+def beside_peer(
+    folder: Path, package: Path, asked: Sequence[str], threads: int, variant: str
+) -> dict[str, float | None]:
+    """The same load on both servers in turns; above 1 ours is better."""
+    first: dict[int, list[float]] = {count: [] for count in STREAMS}
+    throughput: dict[int, list[float]] = {count: [] for count in STREAMS}
+    for _ in range(ROUNDS):
+        with ours(folder, variant, package) as base:
+            streams(base, variant, asked[:1], 1)
+            own = {count: streams(base, variant, asked, count) for count in STREAMS}
+        with peer(folder, package / "model" / "model.gguf", threads) as base:
+            streams(base, variant, asked[:1], 1)
+            other = {count: streams(base, variant, asked, count) for count in STREAMS}
+        for count in STREAMS:
+            first[count].append(other[count].first_s / own[count].first_s)
+            throughput[count].append(own[count].tokens_per_s / other[count].tokens_per_s)
+            said = [
+                f"{whose} {one.tokens_per_s:.0f} tokens/s, first {1e3 * one.first_s:.0f} ms"
+                for whose, one in (("ours", own[count]), ("peer", other[count]))
+            ]
+            tell(f"{count} streams: {'; '.join(said)}")
+    return {
+        **{f"peer_first_token_x_{count}": statistics.median(first[count]) for count in STREAMS},
+        **{f"peer_throughput_x_{count}": statistics.median(throughput[count]) for count in STREAMS},
+    }
+
+
+def packaged(folder: Path, variant: str, entry: PlanEntry) -> Path:
+    """A package of one artifact as it is, without a verdict: for measuring alone."""
+    out = folder / "packages" / variant
+    (out / "model").mkdir(parents=True)
+    for file in paths.artifact_files(variant).iterdir():
+        os.link(file, out / "model" / file.name)
+    (out / "tokenizer").mkdir()
+    for file in paths.MODEL.iterdir():
+        if file.suffix in (".json", ".jinja") and file.name != "source.json":
+            os.link(file, out / "tokenizer" / file.name)
+    Contents(
+        model="sample", origin="bench-serve", source_sha256="", variant=variant, backend=entry.recipe.backend,
+        recipe=entry.recipe, tensor_share={}, versions={}, runtime={}, settings={}, requirements=(), chat=True,
+        verdict="inconclusive", results_digest="bench",
+    ).write(out / CONTENTS)  # fmt: skip
+    write_manifest(out)
+    return out
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def bench(root: Path, scratch: Path) -> dict[str, float | None]:
+    """Make the artifacts in a fresh copy and measure there."""
+    folder = copy(root, scratch / "serve")
+    for stage in ("code", "detect", "fetch", "data", "reference", "assess"):
+        if timed(folder, "-m", f"tasks.{stage}") is None:
+            return dict.fromkeys(LIMITS)
+    for variant in ("gguf-f16", *SERVED):
+        if timed(folder, "-m", "tasks.convert", "--variant", variant) is None:
+            return dict.fromkeys(LIMITS)
+    with contextlib.chdir(folder), guard.device_to_itself():
+        return measure(folder, config.load())
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of `make bench-serve`."""
+    return argparse.ArgumentParser(prog="python -m flows.bench_serve", description=__doc__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; exit code 1 when a limit is not kept."""
+    parser().parse_args(argv)
+
+    def work() -> int:
+        with tempfile.TemporaryDirectory(prefix="edgewright-serve-") as scratch:
+            figures = bench(Path.cwd(), Path(scratch))
+        return conclude("bench-serve", figures, LIMITS)
+
+    return run_stage(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

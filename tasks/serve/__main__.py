@@ -1,0 +1,64 @@
+"""Serve a model over HTTP: the registry's champion, or a package folder.
+
+OpenAI's API under /v1, the Open Inference Protocol under /v2, Prometheus under /metrics. With EDGEWRIGHT_API_KEY set,
+callers must bring that key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from tasks import config, registry
+from tasks.errors import ModelError
+from tasks.packaging.manifest import CONTENTS, Contents
+from tasks.serve.server import Served, serve
+from tasks.stage import run_stage
+
+LOGS = Path("artifacts/serve")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; its defaults are the block `serve` of params.yaml."""
+    made = argparse.ArgumentParser(prog="python -m tasks.serve", description=__doc__)
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--package", type=Path, help="a package folder; left out, the registry's champion")
+    which.add_argument("--version", help="a version's number or alias in the registry (champion)")
+    made.add_argument("--name", help="what the model is called in requests")
+    made.add_argument("--host", help="address to listen on (serve.host: loopback alone)")
+    made.add_argument("--port", type=int, help="port to listen on; 0: any (serve.port)")
+    made.add_argument("--slots", type=int, help="requests at once (serve.slots)")
+    made.add_argument("--log", type=Path, default=LOGS, help=f"folder of the prediction log ({LOGS})")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until stopped; exit code 2 for a model that may not or cannot be loaded."""
+    arguments = parser().parse_args(argv)
+
+    def work() -> None:
+        logging.getLogger("edgewright").setLevel(logging.INFO)
+        named = {name: getattr(arguments, name) for name in ("host", "port", "slots")}
+        given = {name: value for name, value in named.items() if value is not None}
+        params = config.changed(config.load(), "serve", given)
+        serve(which(arguments, params.track.model_name), params.serve, arguments.log)
+
+    return run_stage(work)
+
+
+def which(arguments: argparse.Namespace, model: str) -> Served:
+    """The package that is asked for."""
+    if arguments.package is None:
+        found = registry.located(model, arguments.version or registry.CHAMPION)
+        return Served(found.package, arguments.name or model, found.version, found.manifest_sha256)
+    if not (arguments.package / CONTENTS).is_file():
+        raise ModelError(
+            f"{arguments.package} is no package: it holds no {CONTENTS}; `make run` makes artifacts/package"
+        )
+    contents = Contents.read(arguments.package / CONTENTS)
+    return Served(arguments.package, arguments.name or model, contents.results_digest[:12])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

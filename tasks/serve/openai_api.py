@@ -1,0 +1,194 @@
+"""The OpenAI form of requests and answers: what is taken, what is refused, how an answer looks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.backends.sampling import Sampling
+from tasks.serve.service import Piece
+
+TokenIds = list[Annotated[int, Field(ge=0)]]
+StopSequence = Annotated[str, Field(min_length=1, max_length=64)]
+# What other servers do and this one does not: refused where a request asks for it, rather than left out unsaid.
+UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {  # field -> values that ask for nothing
+    "n": (None, 1),
+    "best_of": (None, 1),
+    "echo": (None, False),
+    "suffix": (None, ""),
+    "tools": (None, []),
+    "functions": (None, []),
+    "response_format": (None, {"type": "text"}),
+    "logit_bias": (None, {}),
+    "frequency_penalty": (None, 0, 0.0),
+    "presence_penalty": (None, 0, 0.0),
+}
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class Request(BaseModel):
+    """What completions and chat completions have in common; further fields are taken as OpenAI's clients send them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = ""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: StopSequence | Annotated[list[StopSequence], Field(max_length=4)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    ignore_eos: bool = False  # go on past an end of text, as other servers' extension of this name: for equal work
+
+    @model_validator(mode="after")
+    def _supported(self) -> Request:
+        for name, value in (self.model_extra or {}).items():
+            if name in UNSUPPORTED and value not in UNSUPPORTED[name]:
+                raise ValueError(f"{name} is not supported by this server; leave it out")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """How to draw."""
+        return Sampling(self.temperature, self.top_p, self.seed)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop sequences."""
+        return () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def usage_at_end(self) -> bool:
+        """Whether a stream closes with its usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class CompletionRequest(Request):
+    """/v1/completions."""
+
+    prompt: str | TokenIds | list[str] | list[TokenIds]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One prompt or several."""
+        if isinstance(self.prompt, str) or (self.prompt and isinstance(self.prompt[0], int)):
+            return [self.prompt]
+        return list(self.prompt)  # type: ignore[arg-type]
+
+
+class Part(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One turn of a conversation; its content is text, maybe in parts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """As a chat template takes it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class ChatRequest(Request):
+    """/v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    logprobs: bool | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _ends_with_a_question(cls, messages: list[Message]) -> list[Message]:
+        if messages[-1].role == "assistant":
+            raise ValueError("the last message is the assistant's own; there is nothing to answer")
+        return messages
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The newer name wins."""
+        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+
+def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """An error in OpenAI's form."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def usage(prompt: int, made: int) -> dict[str, int]:
+    """Tokens of prompt and answer."""
+    return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
+
+
+class Form:
+    """How one request's answers look, whole and in pieces."""
+
+    def __init__(self, number: str, created: int, model: str, chat: bool, logprobs: bool, token: Any) -> None:
+        """`token` turns a token id into its text."""
+        self._head = {"id": number, "created": created, "model": model}
+        self._chat, self._logprobs, self._token = chat, logprobs, token
+
+    def whole(self, answers: Sequence[Sequence[Piece]], prompt_tokens: int) -> dict[str, Any]:
+        """The answer to a request that is not streamed."""
+        choices = [self._choice(i, pieces) for i, pieces in enumerate(answers)]
+        made = sum(len(piece.tokens) for pieces in answers for piece in pieces)
+        name = "chat.completion" if self._chat else "text_completion"
+        return {**self._head, "object": name, "choices": choices, "usage": usage(prompt_tokens, made)}
+
+    def _choice(self, index: int, pieces: Sequence[Piece]) -> dict[str, Any]:
+        text, tokens = "".join(piece.text for piece in pieces), [t for piece in pieces for t in piece.tokens]
+        body = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
+        return {"index": index, **body, "logprobs": self._told(tokens), "finish_reason": pieces[-1].finish}
+
+    def beginning(self) -> Iterator[dict[str, Any]]:
+        """What a stream begins with: a chat's says who speaks."""
+        if self._chat:
+            yield self._chunk({"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None})
+
+    def piece(self, piece: Piece) -> Iterator[dict[str, Any]]:
+        """One piece of a stream; none while text is kept back."""
+        if piece.text or piece.finish or (self._logprobs and piece.tokens):
+            body: dict[str, Any] = {"text": piece.text}
+            if self._chat:
+                body = {"delta": {"content": piece.text} if piece.text or not piece.finish else {}}
+            yield self._chunk({**body, "logprobs": self._told(piece.tokens), "finish_reason": piece.finish})
+
+    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+        name = "chat.completion.chunk" if self._chat else "text_completion"
+        return {**self._head, "object": name, "choices": [{"index": 0, **choice}]}
+
+    def closing(self, prompt_tokens: int, made: int) -> dict[str, Any]:
+        """The usage a stream closes with where it is asked for."""
+        name = "chat.completion.chunk" if self._chat else "text_completion"
+        return {**self._head, "object": name, "choices": [], "usage": usage(prompt_tokens, made)}
+
+    def _told(self, tokens: Sequence[tuple[int, float | None]]) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        texts = [self._token(number) for number, _ in tokens]
+        if self._chat:
+            content = [
+                {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
+                for text, (_, logprob) in zip(texts, tokens, strict=True)
+            ]
+            return {"content": content, "refusal": None}
+        offsets = [sum(map(len, texts[:i])) for i in range(len(texts))]
+        return {
+            "tokens": texts,
+            "token_logprobs": [logprob for _, logprob in tokens],
+            "top_logprobs": None,
+            "text_offset": offsets,
+        }

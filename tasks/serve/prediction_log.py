@@ -1,0 +1,132 @@
+"""The prediction log: a JSON line per request, appended whole, put aside when large; what monitoring reads.
+
+A line is one write to a file opened for appending, so that a process that is killed leaves whole lines, and at most
+one cut short at the end, which `read` leaves out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import ValidationError
+
+from tasks.records import Record
+
+if TYPE_CHECKING:
+    from tasks.serve.service import Asked, Course
+
+NAME = "predictions.jsonl"
+
+
+class Prediction(Record):
+    """One request: what was asked, how it went. Times in milliseconds; none where it did not come so far."""
+
+    request_id: str
+    when: str  # arrival, ISO 8601 in UTC
+    version: str
+    slot: str
+    endpoint: str
+    outcome: str  # ok, or the kind of error
+    finish: str
+    prompt_sha256: str  # over the token ids
+    prompt_tokens: int
+    new_tokens: int
+    queue_ms: float | None = None
+    first_token_ms: float | None = None
+    inter_token_ms: float | None = None  # mean
+    whole_ms: float
+    confidence: float | None = None  # geometric mean of the tokens' probabilities
+    prompt: str | None = None
+    answer: str | None = None
+
+    @staticmethod
+    def of(asked: Asked, course: Course, now: float, error: str, version: str, texts: bool) -> Prediction:
+        """The line for one request that has ended at `now`."""
+
+        def ms(later: float | None, earlier: float | None) -> float | None:
+            return None if later is None or earlier is None else round(1e3 * (later - earlier), 3)
+
+        gap = ms(course.last, course.first)
+        return Prediction(
+            request_id=asked.request_id,
+            when=datetime.fromtimestamp(time.time() - (now - course.arrived), UTC).isoformat(timespec="milliseconds"),
+            version=version,
+            slot=os.environ.get("EDGEWRIGHT_SLOT", ""),
+            endpoint=asked.endpoint,
+            outcome=error or "ok",
+            finish=course.finish,
+            prompt_sha256=hashlib.sha256(np.array(asked.ids, dtype="<i4").tobytes()).hexdigest(),
+            prompt_tokens=len(asked.ids),
+            new_tokens=course.tokens,
+            queue_ms=ms(course.begun, course.arrived),
+            first_token_ms=ms(course.first, course.arrived),
+            inter_token_ms=round(gap / (course.tokens - 1), 3) if gap is not None and course.tokens > 1 else None,
+            whole_ms=round(1e3 * (now - course.arrived), 3),
+            confidence=None if course.confidence is None else round(course.confidence, 6),
+            prompt=asked.prompt if texts else None,
+            answer="".join(course.text) if texts else None,
+        )
+
+
+class PredictionLog:
+    """Appends to `folder`/predictions.jsonl; without a folder it keeps nothing."""
+
+    def __init__(self, folder: Path | None, most_bytes: float, files: int) -> None:
+        """Open the file, making the folder where it is not there."""
+        self._folder, self._most, self._files = folder, most_bytes, files
+        self._file = self._open()
+
+    def _open(self) -> int | None:
+        if self._folder is None:
+            return None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if os.fstat(file).st_size and not _ends_whole(self._folder / NAME):
+            os.write(file, b"\n")  # the line that a killed process left is ended, so that the next is whole
+        return file
+
+    def add(self, prediction: Prediction) -> None:
+        """Append one line."""
+        if self._file is None or self._folder is None:
+            return
+        os.write(self._file, prediction.model_dump_json(exclude_none=True).encode() + b"\n")
+        if os.fstat(self._file).st_size >= self._most:
+            os.close(self._file)
+            for old in range(self._files - 1, 0, -1):
+                later = self._folder / f"{NAME}.{old}"
+                if later.exists():
+                    later.replace(self._folder / f"{NAME}.{old + 1}")
+            (self._folder / NAME).replace(self._folder / f"{NAME}.1")
+            (self._folder / f"{NAME}.{self._files + 1}").unlink(missing_ok=True)
+            self._file = self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _ends_whole(file: Path) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def read(folder: Path) -> Iterator[Prediction]:
+    """Predictions of the files in `folder`, the oldest first; lines that were cut short are left out."""
+    kept = sorted(folder.glob(f"{NAME}.*"), key=lambda file: -int(file.suffix[1:]))
+    for file in [*kept, folder / NAME]:
+        if file.exists():
+            for line in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    yield Prediction.model_validate_json(line)
+                except ValidationError:
+                    continue

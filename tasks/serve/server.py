@@ -1,0 +1,136 @@
+"""One server process: the model's process, the probe and the HTTP application, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from tasks import config
+from tasks.config import Serve
+from tasks.errors import ModelError
+from tasks.models.text import Text
+from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
+from tasks.serve import app as http
+from tasks.serve.health import Health
+from tasks.serve.metrics import Metrics
+from tasks.serve.prediction_log import PredictionLog
+from tasks.serve.process import ModelProcess
+from tasks.serve.service import Service
+from tasks.serve.worker import Opening
+
+LOG = logging.getLogger("edgewright.serve")
+API_KEY = "EDGEWRIGHT_API_KEY"
+PROBE = "What is the capital of France?"
+
+
+@dataclass(frozen=True)
+class Served:
+    """Which model is served, and what it is called."""
+
+    package: Path
+    name: str
+    version: str
+    manifest_sha256: str | None = None  # as the registry knows it
+
+
+class Drained(uvicorn.Server):
+    """A server that says it is not ready as soon as it is told to stop."""
+
+    service: Service | None = None
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to drain: no new connections, answers under way are finished; told twice, they are not.
+
+        uvicorn's own would raise the signal again at the end, and with it end this process before it has cleaned up.
+        """
+        if self.service is not None:
+            self.service.draining = True
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def serve(served: Served, settings: Serve, log: Path | None) -> None:
+    """Serve until told to stop; raises ModelError for a package that is not as it was packaged, or does not load."""
+    verify_manifest(served.package, served.manifest_sha256)
+    contents = Contents.read(served.package / CONTENTS)
+    text = Text(served.package / "tokenizer", contents.chat)
+    asyncio.run(_run(served, settings, contents, text, log))
+
+
+async def _run(served: Served, settings: Serve, contents: Contents, text: Text, log: Path | None) -> None:
+    began = time.monotonic()
+    metrics = Metrics()
+    metrics.info.labels(served.name, served.version, contents.variant, contents.backend).set(1)
+    first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def changed(state: str) -> None:
+        if state != "ready":
+            LOG.error("%s", state)
+        if not first.done():
+            first.set_result(state)
+
+    opening = Opening(
+        package=str(served.package.resolve()),
+        manifest_sha256=served.manifest_sha256,
+        threads=config.usable_cores(),
+        slots=settings.slots,
+        context=settings.context_tokens,
+        ends=tuple(sorted(text.ends)),
+    )
+    process = ModelProcess(opening, changed)
+    kept = PredictionLog(log, settings.log_mb * 2**20, settings.log_files)
+    service = Service(text, process, settings, metrics, kept, served.version)
+    health = Health(service, text.converse([{"role": "user", "content": PROBE}]))
+    application = http.create(service, health, contents, served.name, os.environ.get(API_KEY) or None)
+    server = Drained(
+        uvicorn.Config(
+            application,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        )
+    )
+    server.service = service
+    tasks = [asyncio.create_task(process.run()), asyncio.create_task(health.run())]
+    listening = asyncio.create_task(server.serve())
+    try:
+        both: set[asyncio.Future[Any]] = {first, listening}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if first.done() and first.result() != "ready":
+            server.should_exit = True
+            await listening
+            raise ModelError(first.result())
+        while not (health.ready or listening.done()):
+            await asyncio.sleep(0.05)
+        if not listening.done():
+            _announce(server, served, contents, settings, time.monotonic() - began)
+        await listening
+    finally:
+        process.close()
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+        kept.close()
+
+
+def _announce(server: uvicorn.Server, served: Served, contents: Contents, settings: Serve, seconds: float) -> None:
+    sockets = [one for group in server.servers for one in group.sockets]
+    host, port = sockets[0].getsockname()[:2]
+    print(
+        f"{served.name} version {served.version} ({contents.variant}) at http://{host}:{port}/v1, "
+        f"{settings.slots} requests at once; ready after {seconds:.1f} s",
+        flush=True,
+    )

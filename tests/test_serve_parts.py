@@ -1,0 +1,158 @@
+"""The server's pure parts: stop sequences, the binary protocol, sampling, the log's files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.backends.sampling import Sampler, Sampling
+from tasks.errors import DataError
+from tasks.serve import oip
+from tasks.serve.places import FullError, Places
+from tasks.serve.prediction_log import NAME, Prediction, PredictionLog, read
+from tasks.serve.stops import Stops
+
+
+@given(st.lists(st.text("abc", max_size=4), max_size=12), st.lists(st.text("abc", min_size=1, max_size=3), max_size=3))
+def test_text_in_pieces_is_cut_where_the_whole_would_be(pieces: list[str], sequences: list[str]) -> None:
+    stops, shown, stopped = Stops(sequences), "", False
+    for piece in pieces:
+        text, stopped = stops.add(piece)
+        shown += text
+        if stopped:
+            break
+    else:
+        shown += stops.rest()
+    whole = "".join(pieces)
+    places = [whole.find(one) for one in sequences if one in whole]
+    assert stopped == bool(places)
+    if not places:
+        assert shown == whole
+    else:  # a longer sequence that begins earlier may be whole only after a shorter one was found
+        assert whole.startswith(shown) and not any(one in shown for one in sequences)
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=4))
+def test_binary_texts_come_back(texts: list[str]) -> None:
+    assert oip._unpacked("x", oip.packed(texts)) == texts
+
+
+@given(st.binary(max_size=40))
+def test_rubbish_is_refused_in_words(raw: bytes) -> None:
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": "prompt", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
+            ]
+        }
+    ).encode()
+    try:
+        _, prompts = oip.parsed(head + raw, str(len(head)))
+    except DataError as error:
+        assert "prompt" in str(error)
+    else:
+        assert oip.packed(prompts) == raw
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        ({"datatype": "FP32", "data": ["a"]}, "must be BYTES"),
+        ({"data": []}, "not empty"),
+        ({"data": [""]}, "not empty"),
+        ({"data": [1]}, "not empty"),
+        ({"data": ["a"], "shape": [2]}, r"which is 2 texts; 1 came"),
+        ({"parameters": {"binary_data_size": 4}}, "0 bytes are left"),
+        ({"name": "other", "data": ["a"]}, "no input is called prompt"),
+    ],
+)
+def test_tensors_that_do_not_fit(tensor: dict, said: str) -> None:
+    body = json.dumps({"inputs": [{"name": "prompt", "datatype": "BYTES", **tensor}]}).encode()
+    with pytest.raises(DataError, match=said):
+        oip.parsed(body, None)
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "99999"])
+def test_a_header_length_that_cannot_be(length: str) -> None:
+    with pytest.raises(DataError, match="inference-header-content-length"):
+        oip.parsed(b"{}", length)
+
+
+def test_sampling_follows_the_probabilities() -> None:
+    logits = np.log(np.array([0.6, 0.3, 0.1], dtype=np.float32))
+    draws = [Sampler(Sampling(temperature=1.0, seed=seed)).next(logits)[0] for seed in range(2000)]
+    assert np.bincount(draws, minlength=3) / 2000 == pytest.approx([0.6, 0.3, 0.1], abs=0.04)
+    nucleus = {Sampler(Sampling(temperature=1.0, top_p=0.5, seed=seed)).next(logits)[0] for seed in range(50)}
+    assert nucleus == {0}
+    token, logprob = Sampler(Sampling()).next(logits)
+    assert (token, logprob) == (0, pytest.approx(np.log(0.6), abs=1e-5))
+
+
+def test_places_are_given_in_order_and_none_is_lost() -> None:
+    async def story() -> list[int]:
+        places, given = Places(2, 3), []
+
+        async def guest(number: int) -> None:
+            await places.take(5.0)
+            given.append(number)
+
+        await places.take(5.0)
+        await places.take(5.0)
+        guests = [asyncio.create_task(guest(number)) for number in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await places.take(5.0)
+        guests[1].cancel()  # leaves the queue
+        await asyncio.sleep(0)
+        assert places.waiting == 2
+        places.leave()
+        guests[0].cancel()  # was given a place in this very moment
+        await asyncio.sleep(0.01)
+        assert places.taken == 2  # which went to the next
+        places.leave()
+        places.leave()
+        assert places.taken == 0
+        await places.take(5.0)
+        await places.take(5.0)
+        with pytest.raises(TimeoutError):
+            await places.take(0.01)
+        assert places.waiting == 0
+        return given
+
+    assert asyncio.run(story()) == [2]
+
+
+def prediction(number: int) -> Prediction:
+    return Prediction(
+        request_id=str(number), when="2026-01-01T00:00:00.000+00:00", version="1", slot="", endpoint="/v1/completions",
+        outcome="ok", finish="stop", prompt_sha256="0" * 64, prompt_tokens=3, new_tokens=4, queue_ms=0.1,
+        first_token_ms=5.0, inter_token_ms=2.0, whole_ms=20.0, confidence=0.5,
+    )  # fmt: skip
+
+
+def test_the_log_is_put_aside_when_large_and_the_oldest_goes(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, 3 * len(prediction(0).model_dump_json()), 2)
+    for number in range(20):
+        log.add(prediction(number))
+    log.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [NAME, f"{NAME}.1", f"{NAME}.2"]
+    kept = [int(one.request_id) for one in read(tmp_path)]
+    assert kept == list(range(kept[0], 20)) and len(kept) >= 6
+
+
+def test_a_line_cut_short_costs_no_other(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, 1e9, 2)
+    log.add(prediction(1))
+    log.close()
+    with (tmp_path / NAME).open("a") as file:
+        file.write('{"request_id": "2", "whe')
+    log = PredictionLog(tmp_path, 1e9, 2)
+    log.add(prediction(3))
+    log.close()
+    assert [one.request_id for one in read(tmp_path)] == ["1", "3"]
