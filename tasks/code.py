@@ -27,6 +27,7 @@ STAGES = (
 BY_NAME = {
     "tasks.measure.child": ("tasks.measure.worker",),
     "tasks.backends.onnx": ("tasks.backends.olive_data",),
+    "tasks.serve.process": ("tasks.serve.worker",),
 }
 
 
