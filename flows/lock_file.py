@@ -8,9 +8,11 @@ read and what is written stay the same (tested against DVC's own), but for where
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +21,7 @@ import yaml
 
 NAME = "dvc.lock"
 LAST_GOOD = Path("artifacts") / ".dvc.lock.last"
+IN_USE = Path(".dvc/tmp/rwlock")
 
 
 def speed_up() -> None:
@@ -130,6 +133,25 @@ def mend(root: Path) -> bool:
         _replace(copy, path)
     else:
         path.unlink()
+    return True
+
+
+def drop_broken_list(root: Path) -> bool:
+    """Remove DVC's list of paths that processes read and write where a killed one left half of it; True when it did.
+
+    DVC rewrites it in place and then refuses all work until somebody removes it. Call it under DVC's lock.
+    """
+    path = root / IN_USE
+    for _ in range(2):  # one that is being written now is whole a moment later
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            time.sleep(0.3)
+        else:
+            return False
+    path.unlink(missing_ok=True)
     return True
 
 

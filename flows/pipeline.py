@@ -170,9 +170,12 @@ def reproduce(stage: str, root: Path) -> bool:
 
 
 def mend(root: Path) -> bool:
-    """Put back the last whole dvc.lock if a killed run left half of one; True when it did."""
+    """Put back the last whole dvc.lock if a killed run left half of one, and drop the list of who reads and writes what
+    if it left half of that; True when there was something to mend.
+    """
     with _repo(root).lock:  # another process may be writing it
-        return lock_file.mend(root)
+        dropped = lock_file.drop_broken_list(root)
+        return lock_file.mend(root) or dropped
 
 
 def _remember(root: Path) -> None:

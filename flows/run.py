@@ -49,7 +49,7 @@ def run(changes: Mapping[str, Any], task_runner: str = "local", wait: bool = Tru
 def prepare(root: Path) -> Plan:
     """Look whether these are still the same sources and the same target, then what is stale."""
     if pipeline.mend(root):
-        progress.tell("dvc.lock was cut short by a killed run and was put back")
+        progress.tell("a file of DVC was cut short by a killed run; it was put back")
     for name in FIRST:
         with progress.stage(name):
             pipeline.reproduce(name, root)

@@ -127,14 +127,16 @@ def test_the_champion_answers_through_mlflow(job):
     script = (
         "import mlflow, pandas as pd; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
         "model = mlflow.pyfunc.load_model('models:/edgewright-sample@champion');"
-        "frame = pd.DataFrame({'prompt': ['What is the capital of France?']});"
-        "print(model.predict(frame, params={'max_new_tokens': 24}))"
+        "question = 'What is the capital of France?'; frame = pd.DataFrame({'prompt': [question]});"
+        "answers = model.predict(frame, params={'max_new_tokens': 24});"
+        "from pathlib import Path; from tasks.pyfunc import Answerer;"
+        "alone = Answerer(Path('artifacts/package')).answer(question, 24);"
+        "assert answers == [alone] and len(alone.split()) > 1, (answers, alone)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env=ENV, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
-    assert re.search("Paris|France", done.stdout), done.stdout  # which variant wins is up to the machine
+    assert done.returncode == 0, done.stderr  # what it answers is up to the variant, and that up to the machine
 
 
 def test_promotion_is_in_the_ledger(job):

@@ -234,6 +234,15 @@ def test_a_half_written_lock_file_is_put_back_and_nothing_runs_again(built: Path
     assert stale(built).work == () and pipelines.ran(built) == before
 
 
+@pytest.mark.parametrize("left", ["", '{"artifacts/code.txt": {"wri'])
+def test_a_half_written_list_of_paths_in_use_is_dropped(built: Path, left: str) -> None:
+    (built / lock_file.IN_USE).write_text(left)
+    with pytest.raises(StageFailed):  # DVC would refuse everything from now on
+        pipeline.reproduce("fetch", built)
+    assert pipeline.mend(built) and not pipeline.mend(built)
+    build(built)
+
+
 def test_a_lock_file_without_a_copy_is_dropped_and_results_come_from_the_cache(built: Path) -> None:
     (built / "dvc.lock").write_text("schema: '2.0'\nstages:\n  fetch:\n    outs:\n    - path")
     (built / lock_file.LAST_GOOD).unlink()
