@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ class Sampler:
         """Seed the dice; without a seed they differ each time."""
         self._sampling = sampling
         self._dice = np.random.default_rng(sampling.seed)
+        self._room: Logits = np.empty(0, dtype=np.float32)  # for the sums; a vocabulary's worth, used again each time
 
     def next(self, logits: Logits) -> tuple[int, float]:
         """The next token and its log-probability, nats, under the model itself (temperature 1); logits (vocabulary,).
@@ -38,10 +40,14 @@ class Sampler:
         >>> Sampler(Sampling()).next(np.log(np.array([0.25, 0.75], dtype=np.float32)))[0]
         1
         """
-        token = int(logits.argmax()) if self._sampling.greedy else self._drawn(logits)
-        top = float(logits.max())
-        norm = top + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
-        return token, float(logits[token]) - norm
+        best = int(logits.argmax())
+        token = best if self._sampling.greedy else self._drawn(logits)
+        if len(self._room) != len(logits):
+            self._room = np.empty_like(logits)
+        top = logits[best]
+        np.subtract(logits, top, out=self._room)
+        np.exp(self._room, out=self._room)
+        return token, float(logits[token]) - float(top) - math.log(float(self._room.sum()))
 
     def _drawn(self, logits: Logits) -> int:
         """Nucleus sampling: of the likeliest tokens the fewest whose probabilities reach top_p (Holtzman et al. 2020).

@@ -71,7 +71,8 @@ class Health:
         unsure = math.log(SURE / self.service.text.vocabulary)
         try:
             while len(got) < TOKENS:
-                token = await answer.next(self.service.settings.hang_s)
+                answer.due(self.service.settings.hang_s)
+                token = await answer.next()
                 got.append(token.id)
                 if token.logprob is not None and not token.logprob > unsure:  # not a number is no answer either
                     self._restart(f"the model's likeliest token has log-probability {token.logprob:.2f}: it is broken")

@@ -30,6 +30,9 @@ class Token(NamedTuple):
     when: float  # seconds of the monotonic clock
 
 
+LATE = Token(-1, None, None, 0.0)  # says that an answer is due; no worker makes it
+
+
 class GoneError(ResourceError):
     """The process that held the model ended with the request."""
 
@@ -156,13 +159,25 @@ class Answer:
     number: int
     queue: asyncio.Queue[Token | None]
 
-    async def next(self, patience_s: float) -> Token:
-        """The next token; raises TimeoutError when none came in time, GoneError when the worker ended."""
-        token = await asyncio.wait_for(self.queue.get(), patience_s)
+    _timer: asyncio.TimerHandle | None = None
+
+    def due(self, seconds: float) -> None:
+        """Let `next` raise TimeoutError once so many seconds have passed; one timer costs less than one a token."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.queue.put_nowait, LATE)
+
+    async def next(self) -> Token:
+        """The next token; raises TimeoutError when it is `due`, GoneError when the worker ended."""
+        token = await self.queue.get()
+        if token is LATE:
+            raise TimeoutError
         if token is None:
             raise GoneError("the process that held the model ended; ask again")
         return token
 
     def close(self) -> None:
         """Stop what is still being made for it."""
+        if self._timer is not None:
+            self._timer.cancel()
         self.process.drop(self.number)

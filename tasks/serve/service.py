@@ -146,11 +146,12 @@ class Service:
         error = "gone-away"  # unless it ends otherwise
         self.metrics.queue.observe(course.begun - arrived if course.begun else 0.0)
         answer = self.process.begin(asked.ids, asked.new_tokens, asked.sampling, asked.ends)
+        answer.due(max(0.001, arrived + self.settings.deadline_s - time.monotonic()))
         self.metrics.under_way.set(self.process.under_way)
         try:
             unfolding, stops = self.text.unfolding(), Stops(asked.stop)
             while True:
-                token = await self._next(answer, arrived)
+                token = await self._next(answer)
                 self._observe(course, token)
                 shown, stopped = ("", False) if token.finish == "stop" else stops.add(unfolding.add(token.id))
                 finish = "stop" if stopped else token.finish
@@ -171,10 +172,9 @@ class Service:
             answer.close()
             self._end(asked, course, error)
 
-    async def _next(self, answer: Answer, arrived: float) -> Token:
-        left = arrived + self.settings.deadline_s - time.monotonic()
+    async def _next(self, answer: Answer) -> Token:
         try:
-            return await answer.next(max(left, 0.001))
+            return await answer.next()
         except TimeoutError:
             raise LateError(f"the answer was not whole within {self.settings.deadline_s:g} s") from None
 
