@@ -1,0 +1,120 @@
+"""Whether a canary is as good as the baseline beside it, on their shares of the same traffic. Pure.
+
+Both arms are judged over the same time, so that a busy hour is nobody's fault. Three verdicts as in the gates: pass
+when it is shown that the canary is not worse by more than the margin, fail when it is shown that it is, else
+inconclusive, and more traffic is needed. `looks` is how often the arms may be looked at: each look has its share of the
+error rate (Bonferroni), as a verdict is taken at the first that is not inconclusive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one share of the traffic showed."""
+
+    requests: int
+    errors: int
+    first_ms: Sequence[float] = ()  # of the requests that were answered
+    between_ms: Sequence[float] = ()
+    confidence: Sequence[float] = ()  # geometric mean of the tokens' probabilities, a proxy of quality
+
+
+@dataclass(frozen=True)
+class Margins:
+    """By how much a canary may be worse."""
+
+    fewest: int = 50  # requests of each arm before anything is judged
+    errors: float = 0.02  # of the requests, more than the baseline
+    latency: float = 1.25  # times the baseline's
+    confidence: float = 0.05  # less than the baseline's, as a share
+    most_errors: float = 0.2  # of the canary's own requests, whatever the baseline does: past it nothing is waited for
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict and, per measure, its own and why."""
+
+    outcome: Outcome
+    measures: dict[str, Outcome]
+    reasons: tuple[str, ...]
+
+
+def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judgement:
+    """Errors by the difference of two shares, latencies and confidence by a rank test against the margin."""
+    if canary.requests >= 10 and canary.errors / canary.requests > margins.most_errors:
+        said = f"{canary.errors} of {canary.requests} requests failed, more than {margins.most_errors:.0%}"
+        return Judgement("fail", {"errors": "fail"}, (said,))
+    short = [
+        f"{name} has {arm.requests} requests of {margins.fewest}"
+        for name, arm in (("baseline", baseline), ("canary", canary))
+        if arm.requests < margins.fewest
+    ]
+    if short:
+        return Judgement("inconclusive", {}, tuple(short))
+    level = 1 - (1 - LEVEL) / looks
+    found = {
+        "errors": errors(baseline, canary, margins.errors, level),
+        "first token": slower(baseline.first_ms, canary.first_ms, margins.latency, level),
+        "between tokens": slower(baseline.between_ms, canary.between_ms, margins.latency, level),
+        "confidence": slower(canary.confidence, baseline.confidence, 1 / (1 - margins.confidence), level),
+    }
+    measures = {name: outcome for name, (outcome, _) in found.items()}
+    outcomes = set(measures.values())
+    whole: Outcome = "fail" if "fail" in outcomes else "inconclusive" if "inconclusive" in outcomes else "pass"
+    return Judgement(whole, measures, tuple(f"{name}: {said}" for name, (_, said) in found.items()))
+
+
+def errors(baseline: Arm, canary: Arm, margin: float, level: float) -> tuple[Outcome, str]:
+    """Compare error rates by Newcombe's interval of the difference of two shares (1998, method 10).
+
+    >>> errors(Arm(500, 2), Arm(500, 3), 0.02, 0.95)[0], errors(Arm(100, 0), Arm(100, 30), 0.02, 0.95)[0]
+    ('pass', 'fail')
+    """
+    ours, theirs = canary.errors / canary.requests, baseline.errors / baseline.requests
+    (low_o, high_o), (low_t, high_t) = wilson(canary, level), wilson(baseline, level)
+    difference = ours - theirs
+    low = difference - math.hypot(ours - low_o, high_t - theirs)
+    high = difference + math.hypot(high_o - ours, theirs - low_t)
+    said = f"{ours:.2%} against {theirs:.2%}, difference [{low:+.2%}, {high:+.2%}], allowed {margin:.0%}"
+    return ("fail" if low > margin else "pass" if high <= margin else "inconclusive"), said
+
+
+def wilson(arm: Arm, level: float) -> tuple[float, float]:
+    """Wilson's interval of a share (1927).
+
+    >>> [round(x, 3) for x in wilson(Arm(100, 0), 0.95)]
+    [0.0, 0.037]
+    """
+    from scipy.stats import norm
+
+    z, n, p = float(norm.ppf((1 + level) / 2)), arm.requests, arm.errors / arm.requests
+    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - reach) / (1 + z * z / n)), min(1.0, (middle + reach) / (1 + z * z / n))
+
+
+def slower(base: Sequence[float], other: Sequence[float], factor: float, level: float) -> tuple[Outcome, str]:
+    """Whether `other` is larger than `factor` times `base`, by Mann and Whitney's test (1947) against that factor.
+
+    Both sides are tested: fail when `other` is shown to be beyond the factor, pass when it is shown to be within it.
+    """
+    from statistics import median
+
+    from scipy.stats import mannwhitneyu
+
+    if not base or not other:
+        return "inconclusive", "nothing was measured"
+    scaled = [factor * value for value in base]
+    said = f"median {median(other):.4g} against {median(base):.4g}, allowed {factor:.2f} times"
+    if float(mannwhitneyu(other, scaled, alternative="greater").pvalue) < 1 - level:
+        return "fail", said
+    within = float(mannwhitneyu(other, scaled, alternative="less").pvalue) < 1 - level
+    return ("pass" if within else "inconclusive"), said
