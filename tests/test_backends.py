@@ -110,10 +110,10 @@ def test_contract(made, expected, tiny_model):
     assert logits[-1].max() - logits[-1][tokens[0]] <= NEAR_TIE * logits[-1].std()
     assert speaker.generate(IDS, 5) == tokens
     speaker.prefill(IDS)
-    if hasattr(speaker, "generate_batch"):
-        pair = speaker.generate_batch([IDS, IDS[::-1]], 5)
-        assert [len(row) for row in pair] == [5, 5]
-        assert logits[-1].max() - logits[-1][pair[0][0]] <= NEAR_TIE * logits[-1].std()
+    pair = speaker.generate_batch([IDS, IDS[::-1]], 5)
+    assert [len(row) for row in pair] == [5, 5]
+    assert logits[-1].max() - logits[-1][pair[0][0]] <= NEAR_TIE * logits[-1].std()
+    assert speaker.generate(IDS, 5) == tokens
     assert {"execution", "kv_cache", "threads"} <= set(speaker.runtime())
     speaker.close()
 

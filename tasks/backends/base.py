@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tasks.backends.sampling import Logits as Logits
 from tasks.backends.sampling import Sampling
 from tasks.records import Hardware, ModelProfile, Recipe, Support
 
-Logits = NDArray[np.float32]
 OnToken = Callable[[int], None]
 Settings = Mapping[str, str]
 
@@ -67,7 +64,9 @@ class Session(Protocol):
         """Process the prompt and produce its one next token."""
         ...
 
-    # Where the runtime has a call for it: generate_batch(prompts of one length, new_tokens) -> tokens of each.
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together; the tokens of each."""
+        ...
 
     def runtime(self) -> dict[str, str]:
         """Properties as the runtime really uses them: execution precision, KV precision, threads, version."""

@@ -117,7 +117,24 @@ def load(artifact: Path, threads: int, purpose: str, settings: Settings | None =
 
 def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> GgufEngine:
     """Open the GGUF file for `slots` sequences in one context."""
-    return GgufEngine(artifact / FILE, threads_of(settings, threads), slots, context, settings or {})
+    import llama_cpp
+
+    model = llama_cpp.llama_model_load_from_file(str(artifact / FILE).encode(), llama_cpp.llama_model_default_params())
+    if not model:
+        raise ModelError(f"llama.cpp cannot load {artifact / FILE}")
+    return GgufEngine(model, threads_of(settings, threads), slots, context, settings or {}, owns=True)
+
+
+def _asked(settings: Settings) -> tuple[dict[str, str], int, bool]:
+    """Every setting, the type of the cache, and whether with flash attention, without which llama.cpp takes no
+    quantized cache of values.
+    """
+    import llama_cpp
+
+    tuned = {name: settings.get(name, values[0]) for name, values in SETTINGS.items()}
+    quantized = tuned["kv_cache"] == "q8_0"
+    kind: int = llama_cpp.GGML_TYPE_Q8_0 if quantized else llama_cpp.GGML_TYPE_F16
+    return tuned, kind, quantized or tuned["flash_attn"] == "on"
 
 
 class GgufSession:
@@ -127,10 +144,7 @@ class GgufSession:
         """Load the file; `purpose` "score" keeps the logits of every position."""
         import llama_cpp
 
-        tuned = {name: settings.get(name, values[0]) for name, values in SETTINGS.items()}
-        kind = llama_cpp.GGML_TYPE_Q8_0 if tuned["kv_cache"] == "q8_0" else llama_cpp.GGML_TYPE_F16
-        # llama.cpp takes a quantized cache of values only with flash attention
-        flash = tuned["flash_attn"] == "on" or tuned["kv_cache"] == "q8_0"
+        tuned, kind, flash = _asked(settings)
         scoring = purpose == "score"
         # Only a context made for embeddings holds more than one sequence; it is told at once to give logits instead.
         self._llama = llama_cpp.Llama(
@@ -212,6 +226,21 @@ class GgufSession:
                 on_token(made[-1])
         return made
 
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together, in a context of their own over the same weights."""
+        length = len(prompts[0]) + new_tokens
+        together = GgufEngine(self._llama._model.model, self._threads, len(prompts), length, self._tuned, owns=False)
+        made: list[list[int]] = [[] for _ in prompts]
+        try:
+            for number, ids in enumerate(prompts):
+                together.add(number, ids, new_tokens, Sampling())
+            while any(len(row) < new_tokens for row in made):
+                for one in together.step():
+                    made[one.key].append(one.token)
+        finally:
+            together.close()
+        return made
+
     def runtime(self) -> dict[str, str]:
         """Execution properties: SIMD features llama.cpp was built with, KV cache type, threads."""
         features = [part.split(" = ")[0].strip() for part in self._info.split("|") if part.strip().endswith("= 1")]
@@ -243,17 +272,13 @@ class _Sequence:
 class GgufEngine:
     """Sequences of their own cache in one llama.cpp context, decoded together: prompts join in pieces."""
 
-    def __init__(self, file: Path, threads: int, slots: int, context: int, settings: Settings) -> None:
-        """Load the file and make room for `slots` sequences of `context` tokens."""
+    def __init__(self, model: Any, threads: int, slots: int, context: int, settings: Settings, owns: bool) -> None:
+        """Make room for `slots` sequences of `context` tokens; a model it `owns` is freed with it."""
         import llama_cpp
 
-        tuned = {name: settings.get(name, values[0]) for name, values in SETTINGS.items()}
-        kind = llama_cpp.GGML_TYPE_Q8_0 if tuned["kv_cache"] == "q8_0" else llama_cpp.GGML_TYPE_F16
-        flash = tuned["flash_attn"] == "on" or tuned["kv_cache"] == "q8_0"
+        tuned, kind, flash = _asked(settings)
         self._lib: Any = llama_cpp
-        self._model = llama_cpp.llama_model_load_from_file(str(file).encode(), llama_cpp.llama_model_default_params())
-        if not self._model:
-            raise ModelError(f"llama.cpp cannot load {file}")
+        self._model, self._owns = model, owns
         wanted = llama_cpp.llama_context_default_params()
         wanted.n_ctx, wanted.n_seq_max, wanted.kv_unified = slots * context, slots, False
         wanted.n_batch, wanted.n_ubatch = BATCH, int(tuned["n_ubatch"])
@@ -283,11 +308,11 @@ class GgufEngine:
         """
         writing = [one for one in self._running.values() if len(one.pending) == 1]
         reading = [one for one in self._running.values() if len(one.pending) > 1]
-        room = (PIECE if writing else BATCH) + len(writing)
+        room = min(BATCH, PIECE + len(writing)) if writing else BATCH
         wanted: list[tuple[int, _Sequence]] = []
         at = 0
         for one in [*sorted(writing, key=lambda one: one.number), *reading]:
-            taken = one.pending[: min(room - at, BATCH - at)]
+            taken = one.pending[: room - at]
             for i, token in enumerate(taken):
                 self._batch.token[at], self._batch.pos[at] = token, one.done + i
                 self._batch.seq_id[at][0], self._batch.n_seq_id[at] = one.number, 1
@@ -323,4 +348,5 @@ class GgufEngine:
         """Free batch, context and model."""
         self._lib.llama_batch_free(self._batch)
         self._lib.llama_free(self._context)
-        self._lib.llama_model_free(self._model)
+        if self._owns:
+            self._lib.llama_model_free(self._model)

@@ -170,15 +170,19 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> ScoringSession | GenAiSession:
     """Open the folder: genai as served, or plain ONNX Runtime for the logits of every position."""
     count = threads_of(settings, threads)
-    entries = {name: value for name, value in (settings or {}).items() if name.startswith("session.")}
+    entries = _entries(settings)
     return ScoringSession(artifact, count, entries) if purpose == "score" else GenAiSession(artifact, count, entries)
 
 
 def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> Interleaved:
-    """Open the folder in genai to serve; its batches do not change on a CPU, so requests take turns."""
-    entries = {name: value for name, value in (settings or {}).items() if name.startswith("session.")}
-    session = GenAiSession(artifact, threads_of(settings, threads), entries)
+    """Open the folder in genai to serve; requests take turns, as its generators' batches are fixed."""
+    session = GenAiSession(artifact, threads_of(settings, threads), _entries(settings))
     return Interleaved(session.stream, session.close)
+
+
+def _entries(settings: Settings | None) -> Settings:
+    """Session configuration entries among the settings."""
+    return {name: value for name, value in (settings or {}).items() if name.startswith("session.")}
 
 
 Feeds = dict[str, Any]  # input name -> array

@@ -254,14 +254,22 @@ class GenAiSession:
 
     def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
         """Greedy continuation of `new_tokens` tokens."""
+        return self._generate([ids], new_tokens, _streamer(self._genai, on_token) if on_token else None)[0]
+
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together."""
+        return self._generate(prompts, new_tokens, None)
+
+    def _generate(self, prompts: Sequence[Sequence[int]], new_tokens: int, streamer: Any) -> list[list[int]]:
         import openvino as ov
 
         config = self._genai.GenerationConfig(
             max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, ignore_eos=True
         )
-        prompt = ov.Tensor(np.array([ids], dtype=np.int64))
-        result = self._pipeline.generate(prompt, config, _streamer(self._genai, on_token) if on_token else None)
-        return list(result.tokens[0])
+        ids = np.array(prompts, dtype=np.int64)
+        given = self._genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
+        result = self._pipeline.generate(given, config, streamer)
+        return [list(row) for row in result.tokens]
 
     def runtime(self) -> dict[str, str]:
         """Properties of the same model compiled with the same settings; GenAI does not show its own."""

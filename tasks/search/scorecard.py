@@ -37,10 +37,10 @@ QUALITY: dict[str, tuple[str, bool]] = {
 }
 TASKS = ("task_accuracy", "task_retention", "answer_similarity", "answer_similarity_expected")
 SPEED = ("load_s", "time_to_first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s")
-OPTIONAL = {  # phases that not every runtime or data source has
+OPTIONAL = {  # phases that not every data source has
     "prefill_longest_tokens_per_s": "the data gives no prompt that long",
     "decode_long_tokens_per_s": "the data gives no prompt that long",
-    "batch_tokens_per_s": "the session that is served has no call for prompts at once",
+    "batch_tokens_per_s": "the data gives too few prompts of one length",
 }
 CONSISTENCY = ("inter_token_p95_ms", "inter_token_cv", "tail_ratio")
 MEMORY = ("peak_rss_mb", "model_rss_mb")
