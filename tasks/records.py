@@ -583,6 +583,7 @@ class LoadStep(Record):
     """What one rate of a load test brought; times in milliseconds, none where the sample cannot carry them."""
 
     rate: float  # requests per second that were meant to leave
+    planned_s: float  # for so long they were to leave
     seconds: float  # from the first that left to the last that came back
     requests: int
     errors: dict[str, int]

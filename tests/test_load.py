@@ -19,7 +19,8 @@ OBJECTIVES = Objectives(first_ms=500.0, between_ms=50.0)
 
 def step(rate: float, first: float | None = 100.0, between: float | None = 20.0, **changes) -> Step:
     values = {
-        "rate": rate, "seconds": 20.0, "requests": 100, "errors": {}, "achieved": rate, "tokens_per_s": 30 * rate,
+        "rate": rate, "planned_s": 70 / rate, "seconds": 72 / rate, "requests": 100, "errors": {},
+        "achieved": rate, "tokens_per_s": 30 * rate,
         "first_ms_p50": 50.0, "first_ms_p95": first, "between_ms_p50": 10.0, "between_ms_p95": between,
         "whole_ms_p95": 900.0, "late_ms_p95": 1.0,
     }  # fmt: skip
@@ -56,18 +57,19 @@ def test_the_knee_is_found_from_below(capacity: float) -> None:
     rate: float | None = 0.5
     while rate is not None and len(steps) < 40:
         steps.append(step(rate) if rate <= capacity else step(rate, first=2000.0))
-        rate = load.next_rate(steps, OBJECTIVES, 20.0, factor=1.7, closest=1.25)
-    best = loadtest.highest(steps, OBJECTIVES, 20.0)
+        rate = load.next_rate(steps, OBJECTIVES, factor=1.7, closest=1.25)
+    best = loadtest.highest(steps, OBJECTIVES)
     assert len(steps) < 20 and best is not None and capacity / 1.25 <= best <= capacity
 
 
 def test_a_server_that_falls_behind_is_saturated_however_fast_it_begins() -> None:
-    assert load.saturated(step(4, seconds=40.0), 20.0) and not load.saturated(step(4, seconds=21.0), 20.0)
+    assert load.saturated(step(4, planned_s=20.0, seconds=40.0))
+    assert not load.saturated(step(4, planned_s=20.0, seconds=21.0))
 
 
 def test_a_step_says_what_failed_and_no_percentile_of_few() -> None:
     outcomes = [Outcome(first=0.1, gaps=[0.01] * 7, whole=0.2, tokens=8) for _ in range(20)]
-    found = load.summarise(2.0, [*outcomes, Outcome(error="429"), Outcome()], 10.0)
+    found = load.summarise(2.0, 10.0, [*outcomes, Outcome(error="429"), Outcome()], 10.0)
     assert (found.requests, found.errors) == (22, {"429": 1, "empty": 1})
     assert found.first_ms_p95 is None and found.between_ms_p95 == pytest.approx(10.0)
     assert found.tokens_per_s == pytest.approx(16.0)
@@ -84,7 +86,7 @@ def test_a_real_step(tiny_model: Path, tmp_path: Path) -> None:
     with server(tmp_path / "server", made, slots=2, queue=0) as one:
         few = [Ask(0.05 * i, [5, 6, 7], 8) for i in range(4)]
         outcomes, seconds = asyncio.run(load.run(one.base, NAME, few))
-        found = load.summarise(20.0, outcomes, seconds)
+        found = load.summarise(20.0, 0.2, outcomes, seconds)
         assert found.error_rate == 0 and found.tokens_per_s > 0
         assert all(outcome.late < 0.5 for outcome in outcomes)
         many = [Ask(0.0, [5, 6, 7], 200) for _ in range(12)]

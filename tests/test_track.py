@@ -18,6 +18,7 @@ from tasks import paths, registry, track
 from tasks.config import Params
 from tasks.errors import DataError, ModelError, RegistryError
 from tasks.ledger import LEDGER
+from tasks.packaging.manifest import verify_manifest
 from tasks.records import GateReport, Package, Recommendation
 from tests import factories as make
 from tests.finished import WINNER, database, finished
@@ -368,6 +369,23 @@ def expected(folder: Path, prompt: str, new_tokens: int) -> str:
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     made = model.generate(ids, max_new_tokens=new_tokens, do_sample=False, pad_token_id=256)[0][ids.shape[1] :]
     return tokenizer.decode(made, skip_special_tokens=True)
+
+
+@pytest.mark.slow
+def test_the_package_of_a_version_is_found_to_be_served() -> None:
+    results = packaged()
+    tracked = track.track(results)
+    with pytest.raises(RegistryError, match="no champion"):
+        registry.located(tracked.model_name, registry.CHAMPION)
+    registry.promote(tracked.model_name, tracked.version, results.report, "ann", "passed", LEDGER)
+    found = registry.located(tracked.model_name, registry.CHAMPION)
+    assert found == registry.located(tracked.model_name, str(tracked.version))
+    assert found.version == str(tracked.version)
+    assert verify_manifest(found.package, found.manifest_sha256) == found.manifest_sha256
+    client = store()
+    client.set_model_version_tag(tracked.model_name, found.version, registry.VERDICT, "fail")
+    with pytest.raises(RegistryError, match="its verdict is fail"):
+        registry.located(tracked.model_name, found.version)
 
 
 def test_a_package_changed_inside_mlflow_is_not_loaded(tmp_path: Path) -> None:

@@ -146,15 +146,13 @@ def _openai(app: FastAPI, service: Service, name: str) -> None:
     async def completions(body: CompletionRequest, request: Request) -> Response:
         if body.model:
             _known(name, service.version, body.model, None)
+        _together(service, body.prompts)
         asked = [
-            _asked(service, request, service.text.encode(one) if isinstance(one, str) else one, body, body.max_tokens,
-                   one if isinstance(one, str) else "")
+            _openai_asked(service, request, body, service.text.encode(one), body.max_tokens, one)
+            if isinstance(one, str)
+            else _openai_asked(service, request, body, one, body.max_tokens, "")
             for one in body.prompts
-        ]  # fmt: skip
-        if not asked:
-            raise DataError("prompt is an empty list")
-        if len(asked) > service.settings.slots:
-            raise DataError(f"{len(asked)} prompts in one request; at most {service.settings.slots} (serve.slots)")
+        ]
         form = Form(
             f"cmpl-{uuid.uuid4().hex}", int(time.time()), name, False, body.logprobs is not None, service.text.token
         )
@@ -166,7 +164,7 @@ def _openai(app: FastAPI, service: Service, name: str) -> None:
             _known(name, service.version, body.model, None)
         ids = service.text.converse([message.plain for message in body.messages])
         shown = body.messages[-1].plain["content"]
-        asked = [_asked(service, request, ids, body, body.most_tokens, shown)]
+        asked = [_openai_asked(service, request, body, ids, body.most_tokens, shown)]
         form = Form(
             f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), name, True, bool(body.logprobs), service.text.token
         )
@@ -178,8 +176,8 @@ def _openai(app: FastAPI, service: Service, name: str) -> None:
         return JSONResponse(openai_api.error(said, "invalid_request_error", "model"), 400)
 
 
-def _asked(
-    service: Service, request: Request, ids: Sequence[int], body: openai_api.Request, most: int | None, prompt: str
+def _openai_asked(
+    service: Service, request: Request, body: openai_api.Request, ids: Sequence[int], most: int | None, prompt: str
 ) -> Asked:
     return Asked(
         ids=ids,
@@ -191,6 +189,14 @@ def _asked(
         request_id=request.state.request_id,
         prompt=prompt,
     )
+
+
+def _together(service: Service, prompts: Sequence[object]) -> None:
+    """Raise DataError unless one request may bring so many prompts."""
+    if not prompts:
+        raise DataError("prompt is an empty list")
+    if len(prompts) > service.settings.slots:
+        raise DataError(f"{len(prompts)} prompts in one request; at most {service.settings.slots} (serve.slots)")
 
 
 async def _respond(
@@ -309,8 +315,7 @@ def _oip(app: FastAPI, service: Service, health: Health, contents: Contents, nam
     async def infer(model: str, request: Request, version: str | None = None) -> Response:
         _known(name, service.version, model, version)
         body, prompts = oip.parsed(await request.body(), request.headers.get(oip.HEADER))
-        if len(prompts) > service.settings.slots:
-            raise DataError(f"{len(prompts)} prompts in one request; at most {service.settings.slots} (serve.slots)")
+        _together(service, prompts)
         told = body.parameters
         asked = []
         for prompt in prompts:

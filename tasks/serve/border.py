@@ -22,7 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/v2/health/", "/health", "/metrics")  # a prober and Prometheus bring no key
+OPEN = ("/v2/health/", "/metrics")  # a prober and Prometheus bring no key
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ACCESS = logging.getLogger("edgewright.access")
 TOO_LARGE, TOO_SLOW = 413, 408

@@ -100,8 +100,8 @@ async def _one(session: aiohttp.ClientSession, model: str, ask: Ask, began: floa
     return outcome
 
 
-def summarise(rate: float, outcomes: Sequence[Outcome], seconds: float) -> Step:
-    """Figures of one step."""
+def summarise(rate: float, planned_s: float, outcomes: Sequence[Outcome], seconds: float) -> Step:
+    """Figures of one step that was to last `planned_s` and took `seconds` until all were back."""
     well = [one for one in outcomes if not one.error and one.first is not None]
     errors: dict[str, int] = {}
     for one in outcomes:
@@ -111,6 +111,7 @@ def summarise(rate: float, outcomes: Sequence[Outcome], seconds: float) -> Step:
     first = [one.first for one in well if one.first is not None]
     return Step(
         rate=rate,
+        planned_s=planned_s,
         seconds=seconds,
         requests=len(outcomes),
         errors=errors,
@@ -150,17 +151,20 @@ class Objectives:
 SATURATED = 0.85  # of the requests per second that left, when fewer than this share come back in time
 
 
-def saturated(step: Step, seconds: float) -> bool:
-    """Whether the server no longer keeps up: work left over at the end of the step, which ran for `seconds`."""
-    return step.seconds > seconds / SATURATED or step.error_rate > 0.5
+def saturated(step: Step) -> bool:
+    """Whether the server no longer keeps up: work was left over when the last request of the step had left."""
+    return step.seconds > step.planned_s / SATURATED or step.error_rate > 0.5
 
 
-def next_rate(
-    steps: Sequence[Step], objectives: Objectives, seconds: float, factor: float, closest: float
-) -> float | None:
+def within(step: Step, objectives: Objectives) -> bool:
+    """Whether a step is known to keep the objectives and the server kept up."""
+    return objectives.kept(step) is True and not saturated(step)
+
+
+def next_rate(steps: Sequence[Step], objectives: Objectives, factor: float, closest: float) -> float | None:
     """The rate to try next: up by `factor` to the first that is not kept, then halving between; None at the end."""
-    kept = [step.rate for step in steps if objectives.kept(step) and not saturated(step, seconds)]
-    missed = [step.rate for step in steps if not objectives.kept(step) or saturated(step, seconds)]
+    kept = [step.rate for step in steps if within(step, objectives)]
+    missed = [step.rate for step in steps if not within(step, objectives)]
     if not missed:
         return steps[-1].rate * factor
     low, high = max((rate for rate in kept if rate < min(missed)), default=0.0), min(missed)

@@ -48,9 +48,10 @@ def reachable(base: str, key: str | None) -> str:
 
 def step(base: str, model: str, rate: float, seconds: float, prompts: Sequence[Sequence[int]], seed: int) -> Step:
     """One rate, for as long as it takes to have enough requests."""
-    asks = load.schedule(rate, max(seconds, ENOUGH / rate), prompts, LENGTHS, seed)
+    planned_s = max(seconds, ENOUGH / rate)
+    asks = load.schedule(rate, planned_s, prompts, LENGTHS, seed)
     outcomes, took = asyncio.run(load.run(base, model, asks, os.environ.get(API_KEY) or None))
-    found = load.summarise(rate, outcomes, took)
+    found = load.summarise(rate, planned_s, outcomes, took)
     first = "n too small" if found.first_ms_p95 is None else f"{found.first_ms_p95:.0f} ms"
     tell(
         f"{rate:.2f} requests/s: {found.requests} sent, {found.error_rate:.1%} failed, "
@@ -67,21 +68,14 @@ def to_the_knee(
     rate: float | None = FIRST_RATE
     while rate is not None:
         steps.append(step(base, model, rate, seconds, prompts, len(steps)))
-        length = max(seconds, ENOUGH / rate)
-        rate = load.next_rate(steps, objectives, length, FACTOR, CLOSEST)
+        rate = load.next_rate(steps, objectives, FACTOR, CLOSEST)
     return steps
 
 
-def highest(steps: Sequence[Step], objectives: Objectives, seconds: float) -> float | None:
+def highest(steps: Sequence[Step], objectives: Objectives) -> float | None:
     """The highest rate that keeps the objectives, among rates below every one that does not."""
-    missed = [one.rate for one in steps if not kept(one, objectives, seconds)]
+    missed = [one.rate for one in steps if not load.within(one, objectives)]
     return max((one.rate for one in steps if one.rate < min(missed, default=float("inf"))), default=None)
-
-
-def kept(one: Step, objectives: Objectives, seconds: float) -> bool:
-    """Whether a step keeps the objectives and the server kept up."""
-    length = max(seconds, ENOUGH / one.rate)
-    return objectives.kept(one) is True and not load.saturated(one, length)
 
 
 def soak(
@@ -90,7 +84,7 @@ def soak(
     """One rate for long: whether latency drifts, as a share of its median from beginning to end."""
     asks = load.schedule(rate, seconds, prompts, (32,), seed=1)
     outcomes, took = asyncio.run(load.run(base, model, asks, os.environ.get(API_KEY) or None))
-    found = load.summarise(rate, outcomes, took)
+    found = load.summarise(rate, seconds, outcomes, took)
     drift = trend([one.whole for one in outcomes if one.whole is not None])
     return {
         "requests": float(found.requests),
@@ -148,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
             return conclude(figures, {"error_rate": "0", "latency_drift": "not above 0.1"}, ok)
         objectives = Objectives(arguments.first_ms, arguments.between_ms)
         steps = to_the_knee(base, model, prompts, arguments.seconds, objectives)
-        best = highest(steps, objectives, arguments.seconds)
+        best = highest(steps, objectives)
         most = max(one.tokens_per_s for one in steps)
         said = (
             f"{f'{best:.2f} requests per second keep' if best else 'no rate keeps'} the 95th percentile of the time to "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -185,7 +186,7 @@ class Form:
                 for text, (_, logprob) in zip(texts, tokens, strict=True)
             ]
             return {"content": content, "refusal": None}
-        offsets = [sum(map(len, texts[:i])) for i in range(len(texts))]
+        offsets = [0, *accumulate(map(len, texts))][:-1] if texts else []
         return {
             "tokens": texts,
             "token_logprobs": [logprob for _, logprob in tokens],

@@ -68,7 +68,11 @@ class ModelProcess:
         while not self._closing:
             await asyncio.sleep(PAUSES_S[min(failed, len(PAUSES_S) - 1)])
             began = time.monotonic()
-            await self._one()
+            try:
+                await self._one()
+            except OSError as error:  # no memory or no process to be had: as a worker that ended
+                self.failure = f"the model's process cannot be started: {error}"
+                self.on_change(self.failure)
             if not self._closing:
                 self.restarts += 1
                 failed = 0 if time.monotonic() - began > 60 else failed + 1
