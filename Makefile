@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers bench-serve ui serve loadtest deploy promote rollback clean
+.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -84,6 +84,9 @@ bench-rulers: $(ENV)  ## this project's figures beside those of llama.cpp, OpenV
 bench-serve: $(ENV)  ## what serving costs beside the bare session, one stream and a peer's server
 	python -m flows.bench_serve
 
+bench-router: $(ENV)  ## what the router adds to a request
+	python -m flows.bench_router
+
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
 	python -m flows.ui
 
@@ -96,11 +99,23 @@ loadtest: $(ENV)  ## load the server that runs until it no longer keeps up (URL=
 deploy: $(ENV)  ## serve the nightly re-optimization (CRON="0 2 * * *")
 	python -m flows.deploy $(if $(CRON),--cron '$(CRON)')
 
-promote: $(ENV)  ## make a passed version the champion (VERSION=)
-	python -m tasks.registry promote $(if $(VERSION),--version $(VERSION))
+route: $(ENV)  ## serve the champion behind a router that can let a new version take over (PACKAGE=folder, PORT=)
+	@python -m tasks.promotion serve $(if $(PACKAGE),--package '$(PACKAGE)') $(if $(PORT),--port '$(PORT)')
 
-rollback: $(ENV)  ## swap champion and previous
-	python -m tasks.registry rollback
+promote: $(ENV)  ## make a passed version the champion: with traffic where a router serves, else by its alias (VERSION=, PACKAGE=)
+	@python -m flows.promote $(if $(VERSION),--version $(VERSION)) $(if $(PACKAGE),--package '$(PACKAGE)')
+
+ab: $(ENV)  ## compare a version with the champion at a fixed share of the traffic (VERSION=, SHARE=percent)
+	@python -m tasks.promotion ab --version '$(VERSION)' $(if $(SHARE),--share $(SHARE))
+
+rollback: $(ENV)  ## all traffic and the alias back to the version before
+	@python -m tasks.promotion rollback
+
+status: $(ENV)  ## where the rollout stands, and what happened last
+	@python -m tasks.promotion status
+
+drill: $(ENV)  ## promotions under traffic, bad versions, killed processes: does everything come to one end (some minutes)
+	python -m flows.drill
 
 clean:  ## remove results and caches; the environment, the registry and the model cache of uv stay
 	rm -rf artifacts .dvc/cache .dvc/tmp dvc.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis

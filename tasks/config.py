@@ -204,6 +204,36 @@ class Serve(Block):
     log_text: bool = False
 
 
+class Promotion(Block):
+    """How a new version takes over the traffic; none of it changes an artifact."""
+
+    shares: Annotated[tuple[float, ...], Field(strict=False)] = (1.0, 5.0, 25.0, 50.0, 100.0)  # percent, step by step
+    fewest: Count = (
+        50  # requests of the new version, at least, before a phase or step is judged; a larger share needs more
+    )
+    real: Share = 0.5  # of them, at least, must be callers' own and not probes
+    looks: Count = 5  # how often the evidence of one step is looked at before it is given up
+    probes_per_s: Positive = 4.0
+    mirror: Share = 0.2  # of the callers' requests that are asked again of both versions, to compare answers
+    compare_tokens: Count = 24  # of those answers
+    latency: Annotated[float, Field(gt=1)] = 1.25
+    confidence: Share = 0.05
+    agreement: Share = 0.3
+    most_memory: Annotated[float, Field(gt=1)] = 1.5
+    start_s: Positive = 120.0
+    unready_s: Positive = 10.0
+    hold_s: Positive = 20.0
+    tick_s: Positive = 0.5
+    reconcile_s: Positive = 60.0
+
+    @field_validator("shares")
+    @classmethod
+    def _rising(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if not shares or list(shares) != sorted(set(shares)) or shares[0] <= 0 or shares[-1] != 100:
+            raise ValueError("shares must be above 0, rise, and end with 100")
+        return shares
+
+
 class Variant(Block):
     """One way to make the model small, as the user asks for it; the policy may adapt it to the model."""
 
@@ -235,6 +265,7 @@ class Params(Block):
     gate: Gate = Gate()
     track: Track = Track()
     serve: Serve = Serve()
+    promotion: Promotion = Promotion()
     variants: dict[str, Variant]
 
     @field_validator("variants")

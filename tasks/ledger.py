@@ -40,7 +40,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def append(path: Path, entry: Entry) -> None:
+def append(path: Path, entry: Record) -> None:
     """Add one line and return once it is on the disk; a line that was cut off before it stays a line of its own.
 
     Raises ResourceError when it cannot be written.

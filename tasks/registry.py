@@ -39,7 +39,7 @@ DIGEST, RESULTS, VARIANT, VERDICT, MANIFEST = (
 
 PACKAGE = "artifacts/package"  # inside a logged model
 NEW_TOKENS = 64  # of an answer, unless the caller says otherwise
-NEEDED = ("mlflow", "numpy", "pandas", "pydantic", "pyyaml", "transformers", "tokenizers", "jinja2")
+NEEDED = ("mlflow", "numpy", "pandas", "pydantic", "pyyaml", "tokenizers", "jinja2")
 EXTRA: dict[Backend, tuple[str, ...]] = {"mlx": ("mlx-cpu", "mlx-metal")}  # chosen by markers in the lock
 SETTINGS = {  # for whatever the user has not set
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
@@ -252,6 +252,36 @@ def rollback(name: str, who: str, why: str, book: Path = LEDGER) -> Change:
         client.delete_registered_model_alias(name, PENDING)
         reason = f"version {target} is champion again, version {left} is {PREVIOUS}"
         return Change(changed=True, champion=target, previous=left, reason=reason)
+
+
+def champion(name: str) -> str | None:
+    """The version with the alias champion."""
+    with reaching("python -m tasks.promotion status") as client:
+        return _aliases(client, name).get(CHAMPION)
+
+
+def settle(name: str, version: str, back: bool, who: str, why: str, book: Path = LEDGER) -> Change:
+    """Let the alias follow the traffic: make `version` champion, whose own tags say that it passed.
+
+    `back` says in the ledger that callers were led back to it. Doing it twice changes nothing, also where the first
+    time was cut off. Raises PromotionRefusedError for a version whose verdict is no pass.
+    """
+    with reaching("python -m tasks.promotion status") as client:
+        aliases, tags = _aliases(client, name), _tags(client, name, version)
+        if tags.get(VERDICT) != "pass":
+            verdict = tags.get(VERDICT, "unknown")
+            raise PromotionRefusedError(f"{name} version {version} stays what it is: its verdict is {verdict}", "fail")
+        old, action = aliases.get(CHAMPION), "rollback" if back else "promote"
+        if old == version:
+            last = _last(book, name)
+            if last is None or last[2] != version:  # the alias was moved and the line was not written
+                _write(book, action, name, (aliases.get(PREVIOUS), version), who, why, tags.get(RESULTS, ""))
+            return Change(changed=False, champion=version, previous=aliases.get(PREVIOUS), reason="it is already")
+        if old is not None:
+            client.set_registered_model_alias(name, PREVIOUS, old)
+        client.set_registered_model_alias(name, CHAMPION, version)
+        _write(book, action, name, (old, version), who, why, tags.get(RESULTS, ""))
+        return Change(changed=True, champion=version, previous=old, reason=f"version {version} is champion")
 
 
 def show(name: str, book: Path = LEDGER) -> list[str]:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import ConfigError
-from tasks.serve import rollout, traffic
-from tasks.serve.judge import Judgement, Outcome
-from tasks.serve.rollout import SHARES, Slot, State
+from tasks.promotion import rollout, traffic
+from tasks.promotion.judge import Judgement, Outcome
+from tasks.promotion.rollout import SHARES, Slot, State
 
 ONE, TWO, THREE = (Slot(version=str(n), package=f"p{n}") for n in (1, 2, 3))
 

@@ -26,10 +26,13 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--package", type=Path, help="a package folder; left out, the registry's champion")
     which.add_argument("--version", help="a version's number or alias in the registry (champion)")
     made.add_argument("--name", help="what the model is called in requests")
+    made.add_argument("--as", dest="called", help="the version it says it is, of a package folder")
+    made.add_argument("--manifest", help="SHA-256 that the manifest of a package folder must have")
     made.add_argument("--host", help="address to listen on (serve.host: loopback alone)")
     made.add_argument("--port", type=int, help="port to listen on; 0: any (serve.port)")
     made.add_argument("--slots", type=int, help="requests at once (serve.slots)")
     made.add_argument("--log", type=Path, default=LOGS, help=f"folder of the prediction log ({LOGS})")
+    made.add_argument("--address", type=Path, help="write where it listens to this file")
     return made
 
 
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         named = {name: getattr(arguments, name) for name in ("host", "port", "slots")}
         given = {name: value for name, value in named.items() if value is not None}
         params = config.changed(config.load(), "serve", given)
-        serve(which(arguments, params.track.model_name), params.serve, arguments.log)
+        serve(which(arguments, params.track.model_name), params.serve, arguments.log, arguments.address)
 
     return run_stage(work)
 
@@ -57,7 +60,8 @@ def which(arguments: argparse.Namespace, model: str) -> Served:
             f"{arguments.package} is no package: it holds no {CONTENTS}; `make run` makes artifacts/package"
         )
     contents = Contents.read(arguments.package / CONTENTS)
-    return Served(arguments.package, arguments.name or model, contents.results_digest[:12])
+    version = arguments.called or contents.results_digest[:12]
+    return Served(arguments.package, arguments.name or model, version, arguments.manifest)
 
 
 if __name__ == "__main__":

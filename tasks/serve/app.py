@@ -109,6 +109,7 @@ def _health(app: FastAPI, service: Service, health: Health, name: str) -> None:
     async def metrics() -> Response:
         service.metrics.ready.set(health.ready)
         service.metrics.waiting.set(service.places.waiting)
+        service.metrics.log_lost.set(service.log.lost)
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -7,6 +7,7 @@ one cut short at the end, which `read` leaves out.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tasks.records import Record
 if TYPE_CHECKING:
     from tasks.serve.service import Asked, Course
 
+LOG = logging.getLogger("edgewright.serve")
 NAME = "predictions.jsonl"
 
 
@@ -81,6 +83,8 @@ class PredictionLog:
     def __init__(self, folder: Path | None, most_bytes: float, files: int) -> None:
         """Open the file, making the folder where it is not there."""
         self._folder, self._most, self._files = folder, most_bytes, files
+        self.lost = 0  # lines that found no room
+        self._cut = False  # the last line did not go out whole
         self._file = self._open()
 
     def _open(self) -> int | None:
@@ -93,19 +97,33 @@ class PredictionLog:
         return file
 
     def add(self, prediction: Prediction) -> None:
-        """Append one line."""
-        if self._file is None or self._folder is None:
+        """Append one line; a disk that is full costs the line and nothing else."""
+        if self._folder is None:
             return
-        os.write(self._file, prediction.model_dump_json(exclude_none=True).encode() + b"\n")
-        if os.fstat(self._file).st_size >= self._most:
-            os.close(self._file)
-            for old in range(self._files - 1, 0, -1):
-                later = self._folder / f"{NAME}.{old}"
-                if later.exists():
-                    later.replace(self._folder / f"{NAME}.{old + 1}")
-            (self._folder / NAME).replace(self._folder / f"{NAME}.1")
-            (self._folder / f"{NAME}.{self._files + 1}").unlink(missing_ok=True)
-            self._file = self._open()
+        line = (b"\n" if self._cut else b"") + prediction.model_dump_json(exclude_none=True).encode() + b"\n"
+        try:
+            self._file = self._open() if self._file is None else self._file
+            assert self._file is not None
+            self._cut = os.write(self._file, line) != len(line)
+            if self._cut:
+                raise OSError("no room for a whole line")
+            if os.fstat(self._file).st_size >= self._most:
+                self._turn(self._folder)
+        except OSError as error:
+            self.lost += 1
+            if self.lost == 1:
+                LOG.error("the prediction log in %s cannot be written: %s; serving goes on", self._folder, error)
+
+    def _turn(self, folder: Path) -> None:
+        """Put the file aside and begin another."""
+        self.close()
+        for old in range(self._files - 1, 0, -1):
+            later = folder / f"{NAME}.{old}"
+            if later.exists():
+                later.replace(folder / f"{NAME}.{old + 1}")
+        (folder / NAME).replace(folder / f"{NAME}.1")
+        (folder / f"{NAME}.{self._files + 1}").unlink(missing_ok=True)
+        self._file = self._open()
 
     def close(self) -> None:
         """Close the file."""

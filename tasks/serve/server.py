@@ -7,10 +7,12 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvicorn
 
 from tasks import config
@@ -19,6 +21,7 @@ from tasks.errors import ModelError
 from tasks.models.text import Text
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.serve import app as http
+from tasks.serve.address import Address
 from tasks.serve.health import Health
 from tasks.serve.metrics import Metrics
 from tasks.serve.prediction_log import PredictionLog
@@ -57,15 +60,38 @@ class Drained(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(served: Served, settings: Serve, log: Path | None) -> None:
-    """Serve until told to stop; raises ModelError for a package that is not as it was packaged, or does not load."""
-    verify_manifest(served.package, served.manifest_sha256)
+def serve(served: Served, settings: Serve, log: Path | None, address: Path | None = None) -> None:
+    """Serve until told to stop; raises ModelError for a package that is not as it was packaged, or does not load.
+
+    Where it listens is written to `address`, before the model is ready.
+    """
+    digest = verify_manifest(served.package, served.manifest_sha256)
     contents = Contents.read(served.package / CONTENTS)
     text = Text(served.package / "tokenizer", contents.chat)
-    asyncio.run(_run(served, settings, contents, text, log))
+
+    def listens(host: str, port: int) -> None:
+        if address is not None:
+            Address(
+                pid=os.getpid(),
+                created=psutil.Process().create_time(),
+                host=host,
+                port=port,
+                name=served.name,
+                version=served.version,
+                manifest_sha256=digest,
+            ).write(address)
+
+    asyncio.run(_run(served, settings, contents, text, log, listens))
 
 
-async def _run(served: Served, settings: Serve, contents: Contents, text: Text, log: Path | None) -> None:
+async def _run(
+    served: Served,
+    settings: Serve,
+    contents: Contents,
+    text: Text,
+    log: Path | None,
+    listens: Callable[[str, int], None],
+) -> None:
     began = time.monotonic()
     metrics = Metrics()
     metrics.info.labels(served.name, served.version, contents.variant, contents.backend).set(1)
@@ -106,6 +132,10 @@ async def _run(served: Served, settings: Serve, contents: Contents, text: Text, 
     tasks = [asyncio.create_task(process.run()), asyncio.create_task(health.run())]
     listening = asyncio.create_task(server.serve())
     try:
+        while not (server.started or listening.done()):
+            await asyncio.sleep(0.01)
+        if server.started:
+            listens(*_socket(server))
         both: set[asyncio.Future[Any]] = {first, listening}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if first.done() and first.result() != "ready":
@@ -126,9 +156,13 @@ async def _run(served: Served, settings: Serve, contents: Contents, text: Text, 
         kept.close()
 
 
+def _socket(server: uvicorn.Server) -> tuple[str, int]:
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    return str(host), int(port)
+
+
 def _announce(server: uvicorn.Server, served: Served, contents: Contents, settings: Serve, seconds: float) -> None:
-    sockets = [one for group in server.servers for one in group.sockets]
-    host, port = sockets[0].getsockname()[:2]
+    host, port = _socket(server)
     print(
         f"{served.name} version {served.version} ({contents.variant}) at http://{host}:{port}/v1, "
         f"{settings.slots} requests at once; ready after {seconds:.1f} s",

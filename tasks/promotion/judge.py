@@ -15,6 +15,8 @@ from typing import Literal
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 LEVEL = 0.95
+CERTAIN = 0.999  # before a breach is called that
+FEW = 10  # requests or pairs, before anything is
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Arm:
     first_ms: Sequence[float] = ()  # of the requests that were answered
     between_ms: Sequence[float] = ()
     confidence: Sequence[float] = ()  # geometric mean of the tokens' probabilities, a proxy of quality
+    agreement: Sequence[float] = ()  # how like the baseline's answers are to the same requests, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Margins:
     errors: float = 0.02  # of the requests, more than the baseline
     latency: float = 1.25  # times the baseline's
     confidence: float = 0.05  # less than the baseline's, as a share
+    agreement: float = 0.3  # mean likeness at least
     most_errors: float = 0.2  # of the canary's own requests, whatever the baseline does: past it nothing is waited for
 
 
@@ -50,9 +54,8 @@ class Judgement:
 
 def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judgement:
     """Errors by the difference of two shares, latencies and confidence by a rank test against the margin."""
-    if canary.requests >= 10 and canary.errors / canary.requests > margins.most_errors:
-        said = f"{canary.errors} of {canary.requests} requests failed, more than {margins.most_errors:.0%}"
-        return Judgement("fail", {"errors": "fail"}, (said,))
+    if beyond := breach(baseline, canary, margins):
+        return beyond
     short = [
         f"{name} has {arm.requests} requests of {margins.fewest}"
         for name, arm in (("baseline", baseline), ("canary", canary))
@@ -66,11 +69,49 @@ def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judge
         "first token": slower(baseline.first_ms, canary.first_ms, margins.latency, level),
         "between tokens": slower(baseline.between_ms, canary.between_ms, margins.latency, level),
         "confidence": slower(canary.confidence, baseline.confidence, 1 / (1 - margins.confidence), level),
+        "agreement": unlike(canary.agreement, margins.agreement, level),
     }
     measures = {name: outcome for name, (outcome, _) in found.items()}
     outcomes = set(measures.values())
     whole: Outcome = "fail" if "fail" in outcomes else "inconclusive" if "inconclusive" in outcomes else "pass"
     return Judgement(whole, measures, tuple(f"{name}: {said}" for name, (_, said) in found.items()))
+
+
+def breach(baseline: Arm, canary: Arm, margins: Margins) -> Judgement | None:
+    """What cannot wait for a look: errors, or a canary that is beyond twice what is allowed without much of a doubt."""
+    if canary.requests >= FEW and canary.errors / canary.requests > margins.most_errors:
+        said = f"{canary.errors} of {canary.requests} requests failed, more than {margins.most_errors:.0%}"
+        return Judgement("fail", {"errors": "fail"}, (said,))
+    found = {}
+    if len(canary.first_ms) >= FEW:
+        found["first token"] = slower(baseline.first_ms, canary.first_ms, 2 * margins.latency, CERTAIN)
+        found["between tokens"] = slower(baseline.between_ms, canary.between_ms, 2 * margins.latency, CERTAIN)
+        least = 1 / (1 - 2 * margins.confidence)
+        found["confidence"] = slower(canary.confidence, baseline.confidence, least, CERTAIN)
+    if len(canary.agreement) >= FEW:
+        found["agreement"] = unlike(canary.agreement, margins.agreement / 2, CERTAIN)
+    beyond = {name: said for name, (outcome, said) in found.items() if outcome == "fail"}
+    if not beyond:
+        return None
+    return Judgement("fail", dict.fromkeys(beyond, "fail"), tuple(f"{name}: {said}" for name, said in beyond.items()))
+
+
+def unlike(agreement: Sequence[float], least: float, level: float) -> tuple[Outcome, str]:
+    """Whether the mean likeness is at least so much, by Student's interval (1908).
+
+    >>> unlike([0.9, 0.8, 1.0, 0.9], 0.3, 0.95)[0], unlike([0.1, 0.0, 0.1, 0.05], 0.3, 0.95)[0]
+    ('pass', 'fail')
+    """
+    from statistics import fmean, stdev
+
+    from scipy.stats import t
+
+    if len(agreement) < 2:
+        return "inconclusive", "no two answers were compared"
+    n, mean = len(agreement), fmean(agreement)
+    reach = float(t.ppf((1 + level) / 2, n - 1)) * stdev(agreement) / math.sqrt(n)
+    said = f"answers are alike by {mean:.2f} ± {reach:.2f} in {n} pairs, at least {least:.2f}"
+    return ("fail" if mean + reach < least else "pass" if mean - reach >= least else "inconclusive"), said
 
 
 def errors(baseline: Arm, canary: Arm, margin: float, level: float) -> tuple[Outcome, str]:
@@ -86,6 +127,18 @@ def errors(baseline: Arm, canary: Arm, margin: float, level: float) -> tuple[Out
     high = difference + math.hypot(high_o - ours, theirs - low_t)
     said = f"{ours:.2%} against {theirs:.2%}, difference [{low:+.2%}, {high:+.2%}], allowed {margin:.0%}"
     return ("fail" if low > margin else "pass" if high <= margin else "inconclusive"), said
+
+
+def least_requests(margin: float, looks: int) -> int:
+    """So many requests without an error show that no more than `margin` of them fail, at one look of `looks`.
+
+    >>> least_requests(0.15, 5), least_requests(0.02, 5)
+    (38, 326)
+    """
+    from scipy.stats import norm
+
+    z = float(norm.ppf(1 - (1 - LEVEL) / looks / 2))
+    return math.ceil(z * z * (1 / margin - 1))
 
 
 def wilson(arm: Arm, level: float) -> tuple[float, float]:

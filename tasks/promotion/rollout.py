@@ -2,6 +2,7 @@
 
     idle ─deploy─> staging ─checks passed─> shadow ─outputs agree─> ramp 1, 5, 25, 50, 100 ─> promote ─> idle
                       └──────────────┴───────────── any breach ─────┴────────> rollback ─> idle
+                                     └─> ab: a fixed share, until it is ended or promoted ─┘
 
 Two slots, blue and green. The champion's slot answers whatever the challenger's share does not take; after a promotion
 the old champion stays warm in the other slot. Nothing advances blind: an inconclusive verdict holds.
@@ -9,16 +10,18 @@ the old champion stays warm in the other slot. Nothing advances blind: an inconc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
 from tasks.errors import ConfigError
+from tasks.promotion.judge import Judgement
 from tasks.records import Record
-from tasks.serve.judge import Judgement
 
 Color = Literal["blue", "green"]
-Phase = Literal["idle", "staging", "shadow", "ramp", "promote", "rollback"]
-SHARES = (1.0, 5.0, 25.0, 50.0, 100.0)  # percent of the traffic
+Phase = Literal["idle", "staging", "shadow", "ramp", "ab", "promote", "rollback"]
+Goal = Literal["promote", "ab", "back"]
+SHARES = (1.0, 5.0, 25.0, 50.0, 100.0)  # percent of the traffic, one step of the ramp after the other
 OTHER: dict[Color, Color] = {"blue": "green", "green": "blue"}
 
 
@@ -37,15 +40,26 @@ class State(Record):
     champion: Color = "blue"
     blue: Slot = Slot()
     green: Slot = Slot()
-    step: int = 0  # of SHARES, in a ramp
+    goal: Goal = "promote"
+    ab_share: float = 50.0  # percent of the traffic, in an A/B test
+    shares: tuple[float, ...] = SHARES
+    step: int = 0  # of them, in a ramp
     since: float = 0.0  # when this phase or step began, seconds since the epoch
+    shadow: tuple[float, float] = (0.0, 0.0)  # from when to when the challenger was in the shadow
     reason: str = ""
+    who: str = ""  # who asked for what is under way
     alias: str = ""  # the version that the registry was last seen to call champion
+    order: str = ""  # the last order that was carried out
 
     @property
     def challenger(self) -> Color:
         """The slot that is not the champion's."""
         return OTHER[self.champion]
+
+    @property
+    def leaving(self) -> Color:
+        """The slot that a rollback empties: the challenger's, or the champion's where it was the first ever."""
+        return self.challenger if self.slot(self.challenger).version else self.champion
 
     def slot(self, color: Color) -> Slot:
         """What a slot serves."""
@@ -56,12 +70,9 @@ class State(Record):
         """Percent of the traffic that the challenger answers."""
         if self.phase == "promote":
             return 100.0
-        return SHARES[self.step] if self.phase == "ramp" else 0.0
-
-    @property
-    def mirrored(self) -> bool:
-        """Whether the challenger is asked what the champion is asked, its answers compared and thrown away."""
-        return self.phase == "shadow"
+        if self.phase == "ab":
+            return self.ab_share
+        return self.shares[self.step] if self.phase == "ramp" else 0.0
 
     @property
     def settled(self) -> bool:
@@ -69,16 +80,35 @@ class State(Record):
         return self.phase != "idle" or self.alias == self.slot(self.champion).version
 
 
-def deploy(state: State, new: Slot, now: float) -> State:
-    """Begin with a version in the slot that is free; raises ConfigError while another is under way."""
+def more_errors(share: float) -> float:
+    """By how much more of its requests a challenger with so many percent of the traffic may fail, as a share.
+
+    The smaller its share, the fewer callers meet a failure, and the fewer requests there are to tell.
+
+    >>> [round(more_errors(share), 3) for share in SHARES]
+    [0.15, 0.089, 0.04, 0.028, 0.02]
+    """
+    return min(0.15, 0.02 * math.sqrt(100.0 / share))
+
+
+def deploy(state: State, new: Slot, now: float, goal: Goal = "promote", share: float = 50.0) -> State:
+    """Begin with a version in the slot that is free; raises ConfigError while another is under way.
+
+    A version that is in an A/B test goes on from there when it is to be promoted.
+    """
+    if state.phase == "ab" and goal == "promote" and new.version == state.slot(state.challenger).version:
+        return _with(state, now, f"version {new.version} is to take over after its A/B test", phase="ramp", goal=goal)
     if state.phase != "idle":
         under_way = state.slot(state.challenger).version
         raise ConfigError(f"version {under_way} is under way ({state.phase}); wait for its end, or roll it back")
     if new.version == state.slot(state.champion).version:
         raise ConfigError(f"version {new.version} is the champion already")
     if not state.slot(state.champion).version:  # the first ever: there is nothing to compare it with
-        return _with(state, now, f"version {new.version} is the first", {state.champion: new}, phase="staging")
-    return _with(state, now, f"version {new.version} is to take over", {state.challenger: new}, phase="staging")
+        said = f"version {new.version} is the first"
+        return _with(state, now, said, {state.champion: new}, phase="staging", goal="promote")
+    said = "take over" if goal == "promote" else f"be compared at {share:g}% of the traffic"
+    why = f"version {new.version} is to {said}"
+    return _with(state, now, why, {state.challenger: new}, phase="staging", goal=goal, ab_share=share, step=0)
 
 
 def advance(state: State, judgement: Judgement, now: float) -> State:
@@ -92,18 +122,21 @@ def advance(state: State, judgement: Judgement, now: float) -> State:
         alone = not state.slot(state.challenger).version
         return _with(state, now, said, phase="promote" if alone else "shadow")
     if state.phase == "shadow":
-        return _with(state, now, said, phase="ramp", step=0)
-    if state.step + 1 < len(SHARES):
+        shadow = (state.since, now)
+        return _with(state, now, said, phase="ab" if state.goal == "ab" else "ramp", step=0, shadow=shadow)
+    if state.phase == "ab":  # the test goes on until somebody ends it: a verdict is shown, and only a breach acts
+        return state
+    if state.step + 1 < len(state.shares):
         return _with(state, now, said, step=state.step + 1)
     return _with(state, now, said, phase="promote")
 
 
 def roll_back(state: State, why: str, now: float) -> State:
-    """All traffic back to the champion, at once; from idle, back to the version that is kept warm."""
+    """All traffic back to the champion, at once; from idle, to the version that is kept warm."""
     if state.phase == "idle":
         if not state.slot(state.challenger).version:
             raise ConfigError("there is no version to go back to: the other slot is empty")
-        return _with(state, now, why, champion=state.challenger, phase="promote")
+        return _with(state, now, why, phase="promote", goal="back")
     return _with(state, now, why, phase="rollback")
 
 
@@ -114,7 +147,7 @@ def finish(state: State, alias: str, now: float) -> State:
         champion = state.champion if alone else state.challenger
         return _with(state, now, state.reason, phase="idle", champion=champion, step=0, alias=alias)
     if state.phase == "rollback":
-        return _with(state, now, state.reason, {state.challenger: Slot()}, phase="idle", step=0, alias=alias)
+        return _with(state, now, state.reason, {state.leaving: Slot()}, phase="idle", step=0, alias=alias)
     return state.model_copy(update={"alias": alias})
 
 

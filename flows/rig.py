@@ -1,0 +1,247 @@
+"""A router with two echo servers behind it in a folder of its own, and callers: what drills and router figures use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import yaml
+
+from flows.echo import FAULTS, Faults
+from tasks.models.causal_lm import tokenizer_from_gguf
+from tasks.models.source import sample_path
+from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
+from tasks.promotion.__main__ import packaged
+from tasks.promotion.registrar import Alias
+from tasks.promotion.rollout import OTHER, Color, Slot, State
+from tasks.promotion.store import Store
+from tasks.records import Recipe, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+START_S, ORDER_S = 60.0, 60.0
+TOKENS = 6
+QUICK = {"tick_s": 0.1, "probes_per_s": 60.0, "mirror": 0.5, "compare_tokens": 8, "fewest": 20}
+
+
+@cache
+def _tokenizer() -> dict[str, bytes]:
+    """The sample's tokenizer, file by file; to make it takes seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer_from_gguf(sample_path(), Path(folder))
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def package(folder: Path, number: int) -> Slot:
+    """A package of a tokenizer alone: an echo needs no weights."""
+    (folder / "tokenizer").mkdir(parents=True)
+    for name, content in _tokenizer().items():
+        (folder / "tokenizer" / name).write_bytes(content)
+    recipe = Recipe(
+        backend="gguf", precision="fp16", role="candidate", method="default", group_size=0, symmetric=False, ratio=1.0
+    )
+    Contents(
+        model="Echo", origin="made for drills", source_sha256="0" * 64, variant=f"echo-{number}", backend="gguf",
+        recipe=recipe, tensor_share={}, versions={}, runtime={}, settings={}, requirements=(), chat=True,
+        verdict="pass", results_digest=f"{number}" * 64,
+    ).write(folder / CONTENTS)  # fmt: skip
+    write_manifest(folder)
+    return packaged(folder)
+
+
+@dataclass
+class Rig:
+    """One router, its slots and two versions to put into them."""
+
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)  # of the block `promotion`
+    server: str = "flows.echo"
+    process: subprocess.Popen[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Packages, parameters and a port."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.versions = [package(self.folder / f"version-{number}", number) for number in (1, 2)]
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        params["serve"] |= {"port": self.port, "slots": 32, "queue": 200, "drain_s": 2.0}
+        params["promotion"] |= QUICK | self.settings
+        write_text(self.folder / "params.yaml", yaml.safe_dump(params))
+        self.model = str(params["track"]["model_name"])
+        self.store = Store(self.folder / "router")
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def start(self) -> None:
+        """Start the router, and wait until it listens."""
+        command = [
+            sys.executable, "-m", "tasks.promotion", "--folder", str(self.store.folder), "serve",
+            "--package", self.versions[0].package, "--server", self.server,
+        ]  # fmt: skip
+        with (self.folder / "router.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if '"router"' not in line:
+            raise RuntimeError(f"the router did not start: {(self.folder / 'router.log').read_text()[-2000:]}")
+
+    def state(self) -> State:
+        """What is on the disk."""
+        return self.store.state()
+
+    def until(self, reached: Callable[[State], bool], seconds: float, what: str) -> float:
+        """Wait for a state; returns the seconds it took."""
+        began = time.monotonic()
+        while not reached(self.state()):
+            if time.monotonic() - began > seconds:
+                log = (self.folder / "router.log").read_text()[-3000:]
+                raise RuntimeError(f"{what} has not come within {seconds:g} s; state {self.state()}; router: {log}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def serving(self) -> None:
+        """Wait until a champion serves and nothing is under way."""
+        self.until(lambda state: state.phase == "idle" and bool(state.slot(state.champion).version), START_S, "idle")
+
+    def other(self) -> Slot:
+        """The version that is not champion."""
+        state = self.state()
+        return next(one for one in self.versions if one.version != state.slot(state.champion).version)
+
+    def deploy(self, goal: Any = "deploy", share: float = 50.0) -> Slot:
+        """Order the other version in."""
+        slot = self.other()
+        self.store.give(goal, "drill", "a drill", slot, share, ORDER_S)
+        return slot
+
+    def fault(self, color: Color, faults: Faults | None) -> None:
+        """Let the server in a slot go wrong from now on, or be well."""
+        file = self.store.folder / color / FAULTS
+        if faults is None:
+            file.unlink(missing_ok=True)
+        else:
+            faults.write(file)
+
+    def pid(self, who: str) -> int:
+        """Process of the router, or of the server in a slot."""
+        if who == "router":
+            assert self.process is not None
+            return self.process.pid
+        address = self.store.address("blue" if who == "blue" else "green")
+        assert address is not None, f"nothing listens in slot {who}"
+        return address.pid
+
+    def kill(self, who: str) -> None:
+        """kill -9."""
+        os.kill(self.pid(who), signal.SIGKILL)
+        if who == "router" and self.process is not None:
+            self.process.wait()
+
+    def alias(self) -> str:
+        """Who is champion by the registry."""
+        file = self.store.folder / "champion.json"
+        return Alias.read(file).version if file.exists() else ""
+
+    def end(self) -> None:
+        """Stop everything."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(20)
+        for color in OTHER:
+            address = self.store.address(color)
+            found = address.process() if address else None
+            if found is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found.kill()
+
+
+@contextlib.contextmanager
+def rig(folder: Path, **settings: Any) -> Iterator[Rig]:
+    """A rig whose first version serves."""
+    made = Rig(folder, settings)
+    try:
+        made.start()
+        made.serving()
+        yield made
+    finally:
+        made.end()
+
+
+class Traffic:
+    """Callers that ask all the time, half of them for streams, on a thread of their own."""
+
+    def __init__(self, base: str, model: str, callers: int = 8, most: int | None = None) -> None:
+        """Nobody asks yet."""
+        self._base, self._model, self._callers, self._most = base, model, callers, most
+        self.sent = 0
+        self.failed: Counter[str] = Counter()
+        self.versions: Counter[str] = Counter()
+        self.paused = False
+        self._ending = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> Traffic:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End, once what is under way has come back."""
+        self._ending = True
+        self._thread.join()
+
+    @property
+    def done(self) -> bool:
+        """Whether as many as were wanted have come back."""
+        return self._most is not None and self.sent >= self._most
+
+    async def _run(self) -> None:
+        async with aiohttp.ClientSession(self._base, timeout=aiohttp.ClientTimeout(total=30)) as session:
+            await asyncio.gather(*(self._caller(session, number) for number in range(self._callers)))
+
+    async def _caller(self, session: aiohttp.ClientSession, number: int) -> None:
+        turn = 0
+        while not self._ending and not self.done:
+            if self.paused:
+                await asyncio.sleep(0.05)
+                continue
+            turn += 1
+            self.sent += 1
+            said = await self._ask(session, f"caller {number} asks {turn}", stream=turn % 2 == 0)
+            if said:
+                self.failed[said] += 1
+                await asyncio.sleep(0.05)
+
+    async def _ask(self, session: aiohttp.ClientSession, prompt: str, stream: bool) -> str:
+        body = {"model": self._model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "stream": stream}
+        try:
+            async with session.post("/v1/completions", json=body) as answer:
+                text = await answer.read()
+                if answer.status != 200:
+                    return str(answer.status)
+                self.versions[answer.headers.get("x-edgewright-version", "none")] += 1
+                whole = text.rstrip().endswith(b"data: [DONE]") if stream else bool(json.loads(text)["choices"])
+                return "" if whole else "broken"
+        except (TimeoutError, aiohttp.ClientError, ValueError) as problem:
+            return type(problem).__name__
