@@ -24,7 +24,8 @@ def test_the_quick_profile_changes_what_it_names_and_nothing_else():
     assert quick.data.evaluation_rows < full.data.evaluation_rows
     assert quick.data.calibration_rows == full.data.calibration_rows
     assert quick.convert == full.convert
-    assert quick.gate == full.gate.model_copy(update={"min_task_retention": None})
+    undecided = dict.fromkeys(("min_task_retention", "max_latency_drift", "max_memory_growth"))
+    assert quick.gate == full.gate.model_copy(update={**undecided, "min_decode_speedup": 1.5})
     assert quick.recommend == full.recommend
 
 

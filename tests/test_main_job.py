@@ -25,11 +25,10 @@ SMALLER = (
     "profiles.quick.data.evaluation_rows=8",
     # how fast the machine is, and what else runs on it, is no matter of this test
     "benchmark.max_others_cores=64",
-    "gate.min_decode_speedup=null",
+    "profiles.quick.gate.min_decode_speedup=null",
     "gate.min_prefill_speedup=null",
     "gate.min_decode_long_speedup=null",
     "gate.max_tail_ratio=null",
-    "gate.max_latency_drift=null",
 )
 QUICK = {"torch-fp32", "openvino-int8", "onnx-int8", "gguf-q4_k_m", "mlx-int4"}
 ENV = {
