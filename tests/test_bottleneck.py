@@ -38,9 +38,12 @@ def test_doctests() -> None:
 
 
 def test_a_token_reads_every_weight_of_a_tied_model_and_not_the_embedding_of_another() -> None:
-    assert bytes_per_token(make.profile(), {"f32": 1.0}) == WEIGHTS * 4
-    assert bytes_per_token(make.profile(tied_embeddings=False), {"f32": 1.0}) == (WEIGHTS - TABLE) * 4
-    assert bytes_per_token(make.profile(), INT4) == pytest.approx(WEIGHTS * (0.6 * 4 + 0.37 * 8 + 0.03 * 32) / 8)
+    assert bytes_per_token(make.profile(), {"f32": 1.0}, "fp32") == WEIGHTS * 4
+    assert bytes_per_token(make.profile(), {"f32": 1.0}, "bf16") == WEIGHTS * 2  # what the runtime keeps of it
+    assert bytes_per_token(make.profile(tied_embeddings=False), {"f32": 1.0}, "fp32") == (WEIGHTS - TABLE) * 4
+    assert bytes_per_token(make.profile(), INT4, "int8") == pytest.approx(
+        WEIGHTS * (0.6 * 4 + 0.37 * 8 + 0.03 * 32) / 8
+    )
 
 
 def test_a_prompt_token_multiplies_the_body_alone() -> None:
@@ -62,6 +65,7 @@ def test_shares_of_the_ceilings() -> None:
         ({"decode": 190.0}, "memory-bound", "overhead-bound"),
         ({"prefill": 3100.0}, "overhead-bound", "compute-bound"),
         ({"spread": 0.3}, "inconsistent", "overhead-bound"),
+        ({"decode": 330.0}, "inconsistent", "overhead-bound"),  # more than the machine gives: the ceiling is in doubt
         ({"decode": 190.0, "spread": 0.3}, "inconsistent", "overhead-bound"),
         ({"gflop_s": {}}, "overhead-bound", "unknown"),
     ],

@@ -16,6 +16,7 @@ import os
 import signal
 from pathlib import Path
 
+import uvloop
 from aiohttp import web
 
 from tasks import config, registry
@@ -142,7 +143,8 @@ def route(store: Store, params: Params, package: Path | None, server: str) -> No
         first(store, packaged(package))
     elif not any(store.state().slot(color).version for color in OTHER):
         first(store, asyncio.run(_champion(registrar, name)))
-    asyncio.run(_route(store, params, registrar, server_command(name, server), name))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_route(store, params, registrar, server_command(name, server), name))
 
 
 async def _champion(registrar: Registrar, name: str) -> Slot:

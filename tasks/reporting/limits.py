@@ -10,7 +10,7 @@ ADVICE: dict[Bound, str] = {
     "memory-bound": "only fewer bits per weight make it faster here",
     "compute-bound": "more cores, or a narrower type in the arithmetic",
     "overhead-bound": "fewer bits will hardly help; other threads, another runtime or several requests at once may",
-    "inconsistent": "repetitions differ too much to say; quieten the machine, pin the threads, measure again",
+    "inconsistent": "repetitions differ too much, or pass the limit; quieten the machine, pin the threads, repeat",
     "unknown": "the ceiling for this arithmetic was not measured",
 }
 

@@ -19,9 +19,9 @@ def closeness(artifact: Artifact, benchmark: Benchmark, model: ModelProfile, cei
     decode, prefill = benchmark.decode_tokens_per_s, benchmark.prefill_tokens_per_s
     if decode is None or prefill is None or artifact.check is None:
         return None
-    read_gb_s = bytes_per_token(model, artifact.check.tensor_share) * decode.p50 / 1e9
-    gflop_s = operations_per_token(model) * prefill.p50 / 1e9
     kind = arithmetic(artifact.recipe.precision, benchmark.runtime.get("execution", ""))
+    read_gb_s = bytes_per_token(model, artifact.check.tensor_share, kind) * decode.p50 / 1e9
+    gflop_s = operations_per_token(model) * prefill.p50 / 1e9
     peak = _peak(ceiling, kind)
     read_share = read_gb_s / ceiling.memory_gb_s.p50
     flop_share = gflop_s / peak.p50 if peak else None
@@ -72,11 +72,15 @@ def mean_bits(share: Mapping[str, float]) -> float:
     return sum(part * BITS.get(kind, 32) for kind, part in share.items()) / (sum(share.values()) or 1.0)
 
 
-def bytes_per_token(model: ModelProfile, share: Mapping[str, float]) -> float:
-    """Bytes of weights read to write one token: all but an embedding that is not the head as well."""
+def bytes_per_token(model: ModelProfile, share: Mapping[str, float], kind: str) -> float:
+    """Bytes of weights read to write one token: all but an embedding that is not the head as well.
+
+    `kind` is the arithmetic: a runtime that computes in bf16 keeps what is stored in fp32 in bf16 as well.
+    """
     table = model.vocabulary * model.hidden_size
     weights = model.parameters if model.tied_embeddings else model.parameters - table
-    return weights * mean_bits(share) / 8
+    bits = mean_bits(share)
+    return weights * (min(bits, 16.0) if kind == "bf16" else bits) / 8
 
 
 def operations_per_token(model: ModelProfile) -> float:
@@ -106,6 +110,6 @@ def bound(speed: Quantity, share: float | None, limit: float, name: Bound) -> Bo
     """What holds a phase back: its physical limit when it comes near that, else overhead."""
     if share is None:
         return "unknown"
-    if speed.unsteadiness > INCONSISTENT:
+    if speed.unsteadiness > INCONSISTENT or share > 1 + INCONSISTENT:
         return "inconsistent"
     return name if share >= limit else "overhead-bound"

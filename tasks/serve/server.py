@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import uvicorn
+import uvloop
 
 from tasks import config
 from tasks.config import Serve
@@ -81,7 +82,8 @@ def serve(served: Served, settings: Serve, log: Path | None, address: Path | Non
                 manifest_sha256=digest,
             ).write(address)
 
-    asyncio.run(_run(served, settings, contents, text, log, listens))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(served, settings, contents, text, log, listens))
 
 
 async def _run(
