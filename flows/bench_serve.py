@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,9 +28,7 @@ import httpx
 from flows.bench import Limit, conclude, copy, tell, timed
 from tasks import config, paths
 from tasks.backends.base import backend
-from tasks.config import Params
 from tasks.measure import guard
-from tasks.measure.child import Child, run_child
 from tasks.models.text_data import Prompts
 from tasks.models.tokens import decoder, encoder
 from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
@@ -40,7 +39,7 @@ from tasks.stage import run_stage
 SERVED = ("gguf-q8_0", "openvino-int8")
 PEER = "gguf-q8_0"  # whose file llama-cpp-python's own server takes
 STREAMS = (1, 4, 8)
-NEW_TOKENS, ROUNDS, ALONE = 64, 3, 6
+NEW_TOKENS, ROUNDS, ALONE = 64, 3, 8
 CONTEXT, START_S = 512, 120
 
 LIMITS = {
@@ -114,18 +113,46 @@ def _end(process: subprocess.Popen[Any]) -> None:
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
-def bare(request: dict[str, Any]) -> dict[str, list[float]]:
-    """Seconds to the first token and tokens per second after it, of the session alone (in the child)."""
+def bare(request: Mapping[str, Any]) -> None:
+    """The session alone, in a process of its own: for each line that comes in, one prompt's times go out."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what runtimes print belongs to the log
     session = backend(request["backend"]).load(Path(request["artifact"]), request["threads"], "generate")
     session.generate(request["warm_up"], 4)
-    first, decode = [], []
-    for ids in request["prompts"]:
-        began = time.perf_counter()
+    out.write("ready\n")
+    for line in sys.stdin:
         stamps: list[float] = []
-        session.generate(ids, NEW_TOKENS, lambda _: stamps.append(time.perf_counter()))  # noqa: B023 - called at once
-        first.append(stamps[0] - began)
-        decode.append(1 / statistics.median(later - earlier for earlier, later in pairwise(stamps)))
-    return {"first_s": first, "decode": decode}
+        began = time.perf_counter()
+        session.generate(
+            request["prompts"][int(line)], NEW_TOKENS, lambda _, stamps=stamps: stamps.append(time.perf_counter())
+        )
+        gaps = [later - earlier for earlier, later in pairwise(stamps)]
+        out.write(json.dumps({"first_s": stamps[0] - began, "gap_s": statistics.median(gaps)}) + "\n")
+
+
+@contextlib.contextmanager
+def alone(folder: Path, variant: str, request: Mapping[str, Any]) -> Iterator[Callable[[int], dict[str, float]]]:
+    """The bare session of one artifact, loaded; called with a prompt's number it answers with its times."""
+    command = [sys.executable, "-m", "flows.bench_serve", "--bare", json.dumps(request)]
+    log = (folder / f"bare-{variant}.log").open("w")
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+    )
+    assert process.stdin is not None and process.stdout is not None
+    given, told = process.stdin, process.stdout
+
+    def ask(number: int) -> dict[str, float]:
+        given.write(f"{number}\n")
+        answer: dict[str, float] = json.loads(told.readline())
+        return answer
+
+    try:
+        if told.readline() != "ready\n":
+            raise RuntimeError(f"the bare session did not load: {(folder / f'bare-{variant}.log').read_text()[-2000:]}")
+        yield ask
+    finally:
+        given.close()
+        process.wait(timeout=30)
 
 
 @dataclass(frozen=True)
@@ -164,41 +191,34 @@ def streams(base: str, model: str, prompts: Sequence[str], count: int) -> Stream
 
 
 def beside_bare(
-    folder: Path, variant: str, base: str, request: Mapping[str, Any], texts: Sequence[str], params: Params
+    folder: Path, variant: str, base: str, request: Mapping[str, Any], texts: Sequence[str]
 ) -> dict[str, float]:
-    """HTTP and the bare session in turns, the same prompts; the server idles while the session runs."""
+    """Each prompt through HTTP and in the bare session, one just after the other, who is first in turns.
+
+    Both stay loaded and idle while the other works; only neighbours in time are compared.
+    """
     ratios, added = [], []
-    for number in range(ROUNDS):
-        work = Child(
-            "flows.bench_serve:bare", request, params.benchmark.limits, folder / f"bare-{variant}.log", variant,
-            int(request["threads"]), timed=True,
-        )  # fmt: skip
-
-        def alone(work: Child = work) -> dict[str, Any]:
-            return run_child(work)
-
-        def through_http() -> Streams:
-            return streams(base, variant, texts, 1)
-
-        own, http = (alone(), through_http()) if number % 2 else _swapped(through_http, alone)
-        ratios.append(http.decode / statistics.median(own["decode"]))
-        added.append(1e3 * (http.first_s - statistics.median(own["first_s"])))
-        tell(f"{variant}: decode through HTTP {ratios[-1]:.3f} of bare, first token {added[-1]:+.1f} ms")
-    return {
-        f"{variant}_decode_of_bare": statistics.median(ratios),
-        f"{variant}_first_token_added_ms": statistics.median(added),
-    }
+    with alone(folder, variant, request) as ask:
+        for turn in range(ROUNDS * len(texts)):
+            number = turn % len(texts)
+            if turn % 2:
+                own, http = ask(number), streams(base, variant, texts[number : number + 1], 1)
+            else:
+                http, own = streams(base, variant, texts[number : number + 1], 1), ask(number)
+            ratios.append(http.decode * own["gap_s"])
+            added.append(1e3 * (http.first_s - own["first_s"]))
+    decode, first = statistics.median(ratios), statistics.median(added)
+    apart = statistics.quantiles(ratios, n=4), statistics.quantiles(added, n=4)
+    tell(
+        f"{variant}: decode through HTTP {decode:.3f} of bare (quartiles {apart[0][0]:.3f}, {apart[0][2]:.3f}), "
+        f"first token {first:+.1f} ms ({apart[1][0]:+.1f}, {apart[1][2]:+.1f}), {len(ratios)} pairs"
+    )
+    return {f"{variant}_decode_of_bare": decode, f"{variant}_first_token_added_ms": first}
 
 
-def _swapped(first: Any, second: Any) -> tuple[Any, Any]:
-    found = first()
-    return second(), found
-
-
-def measure(folder: Path, params: Params) -> dict[str, float | None]:
+def measure(folder: Path, threads: int) -> dict[str, float | None]:
     """All figures, in the folder with the artifacts."""
     prompts = Prompts.read(paths.PROMPTS)
-    threads = config.threads(params)
     drawn = [*prompts.short, *(ids[:96] for ids in prompts.long)][: 2 * max(STREAMS)]
     decode, encode = decoder(paths.MODEL), encoder(paths.MODEL)
     asked = [decode(ids) for ids in drawn]  # texts, which every server takes
@@ -212,7 +232,7 @@ def measure(folder: Path, params: Params) -> dict[str, float | None]:
         }  # fmt: skip
         with ours(folder, variant, package) as base:
             streams(base, variant, asked[:1], 1)
-            figures |= beside_bare(folder, variant, base, request, asked[:ALONE], params)
+            figures |= beside_bare(folder, variant, base, request, asked[:ALONE])
             at_once = {count: streams(base, variant, asked, count) for count in STREAMS}
         for count, found in at_once.items():
             first = f"first token {1e3 * found.first_s:.0f} ms"
@@ -283,19 +303,24 @@ def bench(root: Path, scratch: Path) -> dict[str, float | None]:
         if timed(folder, "-m", "tasks.convert", "--variant", variant) is None:
             return dict.fromkeys(LIMITS)
     with contextlib.chdir(folder), guard.device_to_itself():
-        return measure(folder, config.load())
+        return measure(folder, config.threads(config.load()))
 
 
 def parser() -> argparse.ArgumentParser:
     """Command line of `make bench-serve`."""
-    return argparse.ArgumentParser(prog="python -m flows.bench_serve", description=__doc__)
+    made = argparse.ArgumentParser(prog="python -m flows.bench_serve", description=__doc__)
+    made.add_argument("--bare", metavar="JSON", help=argparse.SUPPRESS)
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; exit code 1 when a limit is not kept."""
-    parser().parse_args(argv)
+    asked = parser().parse_args(argv).bare
 
     def work() -> int:
+        if asked:
+            bare(json.loads(asked))
+            return 0
         with tempfile.TemporaryDirectory(prefix="edgewright-serve-") as scratch:
             figures = bench(Path.cwd(), Path(scratch))
         return conclude("bench-serve", figures, LIMITS)
