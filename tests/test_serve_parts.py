@@ -156,3 +156,18 @@ def test_a_line_cut_short_costs_no_other(tmp_path: Path) -> None:
     log.add(prediction(3))
     log.close()
     assert [one.request_id for one in read(tmp_path)] == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("got", "alike"),
+    [
+        ([(1, -0.5), (2, -0.7), (3, -0.1)], True),
+        ([(1, -0.5), (9, -0.8), (7, -2.0)], True),  # two tokens as likely: what follows is another text
+        ([(1, -0.5), (9, -2.5), (3, -0.1)], False),
+        ([(9, None), (2, -0.7), (3, -0.1)], False),
+    ],
+)
+def test_an_answer_of_the_probe_may_part_at_a_tie_alone(got: list[tuple[int, float | None]], alike: bool) -> None:
+    from tasks.serve.health import same
+
+    assert same(got, [(1, -0.5), (2, -0.7), (3, -0.1)]) == alike
