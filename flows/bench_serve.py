@@ -190,6 +190,34 @@ def streams(base: str, model: str, prompts: Sequence[str], count: int) -> Stream
     )
 
 
+def alone_on_the_line(base: str, model: str, prompt: str) -> dict[str, float]:
+    """One stream, timed as `bare` does it, by a client that only notes when a piece comes: it shares the machine."""
+    body = json.dumps(
+        {
+            "model": model,
+            "prompt": prompt,
+            "max_tokens": NEW_TOKENS,
+            "temperature": 0,
+            "stream": True,
+            "ignore_eos": True,
+        }
+    ).encode()
+    host, port = base.removeprefix("http://").split(":")
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    asked = f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+    stamps: list[float] = []
+    with socket.create_connection((host, int(port)), timeout=60) as line:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began = time.perf_counter()
+        line.sendall(asked)
+        while data := line.recv(65536):
+            stamps += [time.perf_counter()] * data.count(b"data: {")
+    if len(stamps) < NEW_TOKENS // 2:
+        raise RuntimeError(f"{model} broke off after {len(stamps)} pieces of an answer")
+    gaps = [later - earlier for earlier, later in pairwise(stamps)]
+    return {"first_s": stamps[0] - began, "gap_s": statistics.median(gaps)}
+
+
 def beside_bare(
     folder: Path, variant: str, base: str, request: Mapping[str, Any], texts: Sequence[str]
 ) -> dict[str, float]:
@@ -202,11 +230,11 @@ def beside_bare(
         for turn in range(ROUNDS * len(texts)):
             number = turn % len(texts)
             if turn % 2:
-                own, http = ask(number), streams(base, variant, texts[number : number + 1], 1)
+                own, http = ask(number), alone_on_the_line(base, variant, texts[number])
             else:
-                http, own = streams(base, variant, texts[number : number + 1], 1), ask(number)
-            ratios.append(http.decode * own["gap_s"])
-            added.append(1e3 * (http.first_s - own["first_s"]))
+                http, own = alone_on_the_line(base, variant, texts[number]), ask(number)
+            ratios.append(own["gap_s"] / http["gap_s"])
+            added.append(1e3 * (http["first_s"] - own["first_s"]))
     decode, first = statistics.median(ratios), statistics.median(added)
     apart = statistics.quantiles(ratios, n=4), statistics.quantiles(added, n=4)
     tell(
