@@ -102,7 +102,7 @@ class Rig:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        if '"router"' not in line:
+        if " at http://" not in line:
             raise RuntimeError(f"the router did not start: {(self.folder / 'router.log').read_text()[-2000:]}")
 
     def state(self) -> State:

@@ -217,7 +217,7 @@ class Promotion(Block):
     mirror: Share = 0.2  # of the callers' requests that are asked again of both versions, to compare answers
     compare_tokens: Count = 24  # of those answers
     latency: Annotated[float, Field(gt=1)] = 1.25
-    confidence: Share = 0.05
+    confidence: Share = 0.2
     agreement: Share = 0.3
     most_memory: Annotated[float, Field(gt=1)] = 1.5
     start_s: Positive = 120.0

@@ -12,14 +12,14 @@ MARGINS = Margins()
 
 
 def arm(
-    n: int, errors: int = 0, ms: float = 100.0, confidence: float = 0.6, seed: int = 0, agreement: float = 0.7
+    n: int, errors: int = 0, ms: float = 100.0, confidence: float = 1.0, seed: int = 0, agreement: float = 0.7
 ) -> Arm:
     dice = random.Random(seed)
     return Arm(
         requests=n, errors=errors,
         first_ms=[ms * dice.lognormvariate(0, 0.3) for _ in range(n - errors)],
         between_ms=[ms / 10 * dice.lognormvariate(0, 0.2) for _ in range(n - errors)],
-        confidence=[min(1.0, confidence * dice.lognormvariate(0, 0.05)) for _ in range(n - errors)],
+        confidence=[confidence * dice.lognormvariate(0, 0.3) for _ in range(n // 4)],
         agreement=[min(1.0, max(0.0, dice.gauss(agreement, 0.2))) for _ in range(n // 4)],
     )  # fmt: skip
 
@@ -31,6 +31,7 @@ def arm(
         (arm(200, errors=40, seed=1), "fail", "errors"),
         (arm(200, ms=180.0, seed=1), "fail", "first token"),
         (arm(200, confidence=0.5, seed=1), "fail", "confidence"),
+        (arm(200, confidence=0.8, seed=1), "inconclusive", None),
         (arm(200, agreement=0.1, seed=1), "fail", "agreement"),
         (arm(200, agreement=0.3, seed=1), "inconclusive", None),
         (arm(200, ms=125.0, seed=1), "inconclusive", None),

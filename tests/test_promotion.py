@@ -168,12 +168,12 @@ def test_a_tail_gives_whole_lines_once(tmp_path: Path) -> None:
 
 
 def test_a_breach_is_not_waited_for() -> None:
-    well = Arm(50, 0, [10.0 + i % 7 for i in range(50)], [1.0 + i % 3 / 10 for i in range(50)], [0.8] * 50, [0.9] * 50)
+    well = Arm(50, 0, [10.0 + i % 7 for i in range(50)], [1.0 + i % 3 / 10 for i in range(50)], [1.0] * 50, [0.9] * 50)
     few = 12
     cases = {
         "errors": Arm(few, 6),
-        "first token": Arm(few, 0, [90.0 + i for i in range(few)], [1.0] * few, [0.8] * few, [0.9] * few),
-        "agreement": Arm(few, 0, [10.0] * few, [1.0] * few, [0.8] * few, [0.01 * (i % 2) for i in range(few)]),
+        "first token": Arm(few, 0, [90.0 + i for i in range(few)], [1.0] * few, [1.0] * few, [0.9] * few),
+        "agreement": Arm(few, 0, [10.0] * few, [1.0] * few, [1.0] * few, [0.01 * (i % 2) for i in range(few)]),
         "confidence": Arm(few, 0, [10.0] * few, [1.0] * few, [0.2 + i / 100 for i in range(few)], [0.9] * few),
     }
     assert breach(well, well, Margins()) is None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -126,7 +125,8 @@ def status(store: Store) -> list[str]:
     lines = [
         f"{router}; {state.phase}: champion version {old} ({state.champion}), "
         f"other version {new} ({state.challenger}), {state.share:g}% of the traffic to it",
-        f"since then: {state.reason}",
+        f"led here: {state.reason}",
+        *([f"now: {store.told()}"] if store.runs() and store.told() else []),
     ]
     for one in transitions()[-LAST:]:
         counts = ", ".join(f"{name} {value}" for name, value in one.evidence.items() if value is not None)
@@ -173,7 +173,7 @@ async def _route(store: Store, params: Params, registrar: Registrar, command: Co
         loop.add_signal_handler(number, stopped.set)
     host, port = runner.addresses[0][:2]
     looking = asyncio.create_task(controller.run(router))
-    print(json.dumps({"router": f"http://{host}:{port}", "pid": os.getpid()}), flush=True)
+    print(f"{name} behind a router at http://{host}:{port}/v1; `make promote` brings a new version in", flush=True)
     await stopped.wait()
     router.draining = controller.closing = True
     await runner.cleanup()

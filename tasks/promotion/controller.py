@@ -43,7 +43,7 @@ class Controller:
         self._settings, self._model = settings, model
         self.state = store.state()
         self.closing = False
-        self.said = ""  # why it waits, in words
+        self.said = self._told = ""  # what it waits for, in words; and what of that is in the file
         self._looked = 0  # at the evidence of this step, how often
         self._staging: asyncio.Task[Judgement] | None = None
         self._memory_mb: float | None = None  # of the challenger when it was staged
@@ -81,6 +81,9 @@ class Controller:
         await self._slots(router)
         await self._judged(router)
         await self._world(router)
+        if self.said != self._told:
+            self._told = self.said
+            self._store.tell(self.said)
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
@@ -225,6 +228,7 @@ class Controller:
         theirs: Kind = "mirror" if state.phase == "shadow" else "live"
         real = self._evidence.arm(challenger, state.since, (theirs,)).requests
         old, new = (self._evidence.arm(version, state.since, kinds) for version in (champion, challenger))
+        new = replace(new, confidence=self._evidence.confidences(champion, challenger, state.since))
         if state.share >= 100.0:
             # The old version has no callers left, and a server without any is quick: its times are those of the shadow
             # phase, when it had all of them.
@@ -283,7 +287,7 @@ class Controller:
         if state == before:
             return
         self._store.save(state)
-        self.state = state
+        self.state, self.said = state, ""
         if (state.phase, state.step) != (before.phase, before.step):
             self._looked = 0
             if state.phase == "staging" or state.phase == "idle":

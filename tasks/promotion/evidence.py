@@ -43,7 +43,7 @@ class Seen(NamedTuple):
     """Of a line in a slot's log, what is compared."""
 
     when: float
-    kind: Kind
+    request_id: str
     first_ms: float | None
     between_ms: float | None
     confidence: float | None
@@ -101,7 +101,7 @@ class Evidence:
                     continue
                 if found.outcome == "ok":
                     times = (found.first_token_ms, found.inter_token_ms, found.confidence)
-                    seen = Seen(when, kind_of(found.request_id), *times)
+                    seen = Seen(when, found.request_id, *times)
                     self._predictions.setdefault(found.version, deque(maxlen=KEPT)).append(seen)
 
     def arm(
@@ -110,16 +110,30 @@ class Evidence:
         """What a version showed since a moment, until another."""
         exchanges = [one for one in self._exchanges.get(version, ()) if since <= one.when < until and one.kind in kinds]
         answered = [
-            one for one in self._predictions.get(version, ()) if since <= one.when < until and one.kind in kinds
+            one
+            for one in self._predictions.get(version, ())
+            if since <= one.when < until and kind_of(one.request_id) in kinds
         ]
         return Arm(
             requests=len(exchanges),
             errors=sum(not one.ok for one in exchanges),
             first_ms=[one.first_ms for one in answered if one.first_ms is not None],
             between_ms=[one.between_ms for one in answered if one.between_ms is not None],
-            confidence=[one.confidence for one in answered if one.confidence is not None],
             agreement=[one.agreement for one in exchanges if one.agreement is not None],
         )
+
+    def confidences(self, old: str, new: str, since: float) -> list[float]:
+        """The new version's confidence over the old one's, of each request that both were asked."""
+        before = {
+            one.request_id: one.confidence
+            for one in self._predictions.get(old, ())
+            if one.when >= since and one.confidence and kind_of(one.request_id) != "live"
+        }
+        return [
+            one.confidence / before[one.request_id]
+            for one in self._predictions.get(new, ())
+            if one.confidence is not None and one.request_id in before
+        ]
 
     def close(self) -> None:
         """Close the file."""
@@ -184,8 +198,7 @@ def counted(baseline: Arm, canary: Arm, real: int) -> dict[str, int | float | No
         "first_ms_new": _median(canary.first_ms),
         "between_ms_old": _median(baseline.between_ms),
         "between_ms_new": _median(canary.between_ms),
-        "confidence_old": _median(baseline.confidence),
-        "confidence_new": _median(canary.confidence),
+        "confidence_new_of_old": _median(canary.confidence),
         "agreement": round(sum(canary.agreement) / len(canary.agreement), 4) if canary.agreement else None,
     }
 

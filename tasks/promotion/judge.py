@@ -27,8 +27,10 @@ class Arm:
     errors: int
     first_ms: Sequence[float] = ()  # of the requests that were answered
     between_ms: Sequence[float] = ()
-    confidence: Sequence[float] = ()  # geometric mean of the tokens' probabilities, a proxy of quality
-    agreement: Sequence[float] = ()  # how like the baseline's answers are to the same requests, 0 to 1
+    # Of requests that both versions were asked: the canary's confidence over the baseline's (a confidence is the
+    # geometric mean of the tokens' probabilities, a proxy of quality), and how like the answers are, 0 to 1.
+    confidence: Sequence[float] = ()
+    agreement: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Margins:
     fewest: int = 50  # requests of each arm before anything is judged
     errors: float = 0.02  # of the requests, more than the baseline
     latency: float = 1.25  # times the baseline's
-    confidence: float = 0.05  # less than the baseline's, as a share
+    confidence: float = 0.2  # less than the baseline's, as a share
     agreement: float = 0.3  # mean likeness at least
     most_errors: float = 0.2  # of the canary's own requests, whatever the baseline does: past it nothing is waited for
 
@@ -68,7 +70,7 @@ def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judge
         "errors": errors(baseline, canary, margins.errors, level),
         "first token": slower(baseline.first_ms, canary.first_ms, margins.latency, level),
         "between tokens": slower(baseline.between_ms, canary.between_ms, margins.latency, level),
-        "confidence": slower(canary.confidence, baseline.confidence, 1 / (1 - margins.confidence), level),
+        "confidence": unsure(canary.confidence, 1 - margins.confidence, level),
         "agreement": unlike(canary.agreement, margins.agreement, level),
     }
     measures = {name: outcome for name, (outcome, _) in found.items()}
@@ -86,14 +88,35 @@ def breach(baseline: Arm, canary: Arm, margins: Margins) -> Judgement | None:
     if len(canary.first_ms) >= FEW:
         found["first token"] = slower(baseline.first_ms, canary.first_ms, 2 * margins.latency, CERTAIN)
         found["between tokens"] = slower(baseline.between_ms, canary.between_ms, 2 * margins.latency, CERTAIN)
-        least = 1 / (1 - 2 * margins.confidence)
-        found["confidence"] = slower(canary.confidence, baseline.confidence, least, CERTAIN)
+    if len(canary.confidence) >= FEW:
+        found["confidence"] = unsure(canary.confidence, 1 - 2 * margins.confidence, CERTAIN)
     if len(canary.agreement) >= FEW:
         found["agreement"] = unlike(canary.agreement, margins.agreement / 2, CERTAIN)
     beyond = {name: said for name, (outcome, said) in found.items() if outcome == "fail"}
     if not beyond:
         return None
     return Judgement("fail", dict.fromkeys(beyond, "fail"), tuple(f"{name}: {said}" for name, said in beyond.items()))
+
+
+def unsure(ratios: Sequence[float], least: float, level: float) -> tuple[Outcome, str]:
+    """Whether confidences, pair by pair, are at least so many times the baseline's (Wilcoxon's signed ranks, 1945).
+
+    Paired, as prompts differ more in how sure a model can be than versions do.
+
+    >>> unsure([1.0, 0.9, 1.1] * 10, 0.8, 0.95)[0], unsure([0.3, 0.4, 0.2] * 10, 0.8, 0.95)[0]
+    ('pass', 'fail')
+    """
+    from statistics import median
+
+    from scipy.stats import wilcoxon
+
+    apart = [math.log(ratio / least) for ratio in ratios if ratio > 0]
+    if len(apart) < 2:
+        return "inconclusive", "no two answers were compared"
+    said = f"median {median(ratios):.2f} times in {len(ratios)} pairs, at least {least:.2f}"
+    if float(wilcoxon(apart, alternative="less").pvalue) < 1 - level:
+        return "fail", said
+    return ("pass" if float(wilcoxon(apart, alternative="greater").pvalue) < 1 - level else "inconclusive"), said
 
 
 def unlike(agreement: Sequence[float], least: float, level: float) -> tuple[Outcome, str]:

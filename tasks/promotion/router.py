@@ -394,6 +394,7 @@ def _begun(answer: aiohttp.ClientResponse, version: str, number: str) -> web.Str
             made.headers.add(name, value)
     made.headers["x-edgewright-version"] = version
     made.headers["x-request-id"] = number
+    made.headers["server"] = "edgewright"
     return made
 
 

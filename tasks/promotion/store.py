@@ -56,6 +56,12 @@ class Transition(Record):
     evidence: dict[str, int | float | None]
 
 
+class Waiting(Record):
+    """What the controller waits for."""
+
+    said: str
+
+
 class Store:
     """The files of one router."""
 
@@ -96,6 +102,17 @@ class Store:
             return Address.read(self.address_file(color))
         except DataError:
             return None
+
+    def tell(self, said: str) -> None:
+        """Replace what the controller waits for."""
+        Waiting(said=said).write(self.folder / "waiting.json")
+
+    def told(self) -> str:
+        """What the controller waits for; empty when nothing is."""
+        try:
+            return Waiting.read(self.folder / "waiting.json").said
+        except DataError:
+            return ""
 
     def waiting(self) -> Order | None:
         """The order that waits."""
