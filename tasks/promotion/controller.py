@@ -244,9 +244,8 @@ class Controller:
             confidence=settings.confidence,
             agreement=settings.agreement,
         )
-        # In the shadow nobody is answered yet: as many failures as the first share may have.
-        share = self.state.shares[0] if self.state.phase == "shadow" else self.state.share
-        return replace(asked, errors=more_errors(share))
+        # In the shadow nobody is answered yet: as many failures as the smallest share may have.
+        return replace(asked, errors=more_errors(1.0 if self.state.phase == "shadow" else self.state.share))
 
     # -- the world -----------------------------------------------------------------------------------------------------
 
