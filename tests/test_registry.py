@@ -316,3 +316,37 @@ def test_a_ledger_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(ResourceError, match="the ledger .* cannot be written"):
         ledger.append(tmp_path / "taken" / "ledger.jsonl", entry())
+
+
+# -- the alias follows the traffic -------------------------------------------------------------------------------------
+
+
+def test_the_alias_follows_the_traffic_and_back(client: Any) -> None:
+    one, two = version(client), version(client)
+    assert registry.champion(NAME) is None
+    assert registry.settle(NAME, one, False, "router", "the first").changed
+    assert registry.settle(NAME, two, False, "router", "took over").previous == one
+    assert not registry.settle(NAME, two, False, "router", "took over").changed
+    assert registry.settle(NAME, one, True, "router", "was slow").champion == one
+    assert registry.champion(NAME) == one and aliases(client)[PREVIOUS] == two
+    assert lines() == [
+        ("promote", None, one, "the first"),
+        ("promote", one, two, "took over"),
+        ("rollback", two, one, "was slow"),
+    ]
+
+
+def test_a_version_without_a_pass_does_not_become_champion_by_traffic(client: Any) -> None:
+    failed = version(client, TAGS | {registry.VERDICT: "fail"})
+    with pytest.raises(PromotionRefusedError, match="its verdict is fail"):
+        registry.settle(NAME, failed, False, "router", "why")
+    assert CHAMPION not in aliases(client)
+
+
+def test_an_alias_that_was_moved_without_its_line_gets_the_line_later(client: Any) -> None:
+    one, two = version(client), version(client)
+    registry.settle(NAME, one, False, "router", "the first")
+    client.set_registered_model_alias(NAME, PREVIOUS, one)
+    client.set_registered_model_alias(NAME, CHAMPION, two)  # and then the process was killed
+    assert not registry.settle(NAME, two, False, "router", "took over").changed
+    assert lines()[-1] == ("promote", one, two, "took over")

@@ -93,3 +93,34 @@ def test_a_caller_stays_with_the_challenger_while_its_share_grows() -> None:
         assert before <= now and len(now) / len(keys) == pytest.approx(share / 100, abs=0.02)
         before = now
     assert not any(traffic.to_challenger(key, "2", 0.0) for key in keys)
+
+
+def test_an_ab_test_stays_until_it_is_ended_or_promoted() -> None:
+    state = through(rollout.deploy(serving(), TWO, 10.0, "ab", 20.0), "pass", "pass")
+    assert (state.phase, state.share) == ("ab", 20.0)
+    assert through(state, "pass") == through(state, "inconclusive") == state
+    assert through(state, "fail").phase == "rollback"
+    with pytest.raises(ConfigError, match=r"under way \(ab\)"):
+        rollout.deploy(state, THREE, 11.0)
+    ramp = rollout.deploy(state, TWO, 12.0)
+    assert (ramp.phase, ramp.goal, ramp.share) == ("ramp", "promote", SHARES[0])
+    back = rollout.finish(rollout.roll_back(state, "seen enough", 13.0), "1", 14.0)
+    assert (back.phase, back.slot(back.champion), back.slot(back.challenger)) == ("idle", ONE, Slot())
+
+
+def test_a_first_version_that_fails_leaves_nothing() -> None:
+    state = through(rollout.deploy(State(), ONE, 1.0), "fail")
+    empty = rollout.finish(state, "", 3.0)
+    assert (empty.phase, empty.blue, empty.green) == ("idle", Slot(), Slot())
+
+
+def test_a_ramp_has_the_steps_it_was_begun_with() -> None:
+    state = rollout.deploy(serving().model_copy(update={"shares": (10.0, 100.0)}), TWO, 10.0)
+    seen = []
+    while state.phase != "promote":
+        state = through(state, "pass")
+        seen.append(state.share)
+    assert seen == [0.0, 10.0, 100.0, 100.0]
+    assert state.shadow[0] < state.shadow[1]
+    allowed = [rollout.more_errors(share) for share in SHARES]
+    assert allowed == sorted(allowed, reverse=True) and allowed[-1] == pytest.approx(0.02)

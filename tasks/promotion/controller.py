@@ -29,6 +29,7 @@ from tasks.promotion.store import Order, Store, Transition, note
 LOG = logging.getLogger("edgewright.router")
 GROWTH = 1.5  # from one look at a step's evidence to the next
 STAGING_S = 300.0
+FAILED_S = 2.0  # after the registry, or the disk, did not do its part
 
 
 class Controller:
@@ -62,6 +63,7 @@ class Controller:
             except EdgewrightError as problem:
                 LOG.error("%s", problem)
                 self.said = str(problem)
+                await asyncio.sleep(FAILED_S)
             except Exception:  # whatever it was, the traffic must stay in somebody's hands
                 LOG.exception("a look failed; the next follows")
             await asyncio.sleep(self._settings.tick_s)
