@@ -28,6 +28,8 @@ BY_NAME = {
     "tasks.measure.child": ("tasks.measure.worker",),
     "tasks.backends.onnx": ("tasks.backends.olive_data",),
     "tasks.serve.process": ("tasks.serve.worker",),
+    "tasks.promotion.slots": ("tasks.serve", "tasks.serve.__main__"),
+    "tasks.promotion.controller": ("tasks.promotion.staging",),
 }
 
 

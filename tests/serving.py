@@ -34,8 +34,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def package(folder: Path, model: Path, runtime: str = "gguf") -> Path:
-    """A whole package of a tiny model in one runtime."""
+def package(folder: Path, model: Path, runtime: str = "gguf", digest: str = "d" * 64) -> Path:
+    """A whole package of a tiny model in one runtime; `digest` is that of its results, and names the version."""
     recipe = make.recipe(backend=runtime, method="default", group_size=0, **RECIPES[runtime])
     (folder / "model").mkdir(parents=True)
     backend(runtime).convert(Work(model=model, calibration=(), threads=2), recipe, folder / "model")
@@ -46,7 +46,7 @@ def package(folder: Path, model: Path, runtime: str = "gguf") -> Path:
     Contents(
         model="Tiny", origin="made for tests", source_sha256="1" * 64, variant=f"{runtime}-tiny", backend=runtime,
         recipe=recipe, tensor_share={}, versions={}, runtime={}, settings={}, requirements=(), chat=True,
-        verdict="pass", results_digest="d" * 64,
+        verdict="pass", results_digest=digest,
     ).write(folder / CONTENTS)  # fmt: skip
     write_manifest(folder)
     return folder

@@ -29,6 +29,7 @@ from tasks.promotion import traffic
 from tasks.promotion.evidence import MARK, Evidence, Exchange, Kind, texts_of
 from tasks.promotion.rollout import OTHER, Color, State
 from tasks.promotion.slots import Server
+from tasks.serve.border import BODY_S
 from tasks.serve.openai_api import error
 
 LOG = logging.getLogger("edgewright.router")
@@ -193,7 +194,11 @@ class Router:
             return self._refused(503, "the router is being stopped", "draining", number)
         if self.under_way >= 2 * (self._serve.slots + self._serve.queue):
             return self._refused(429, "as many requests are under way as are taken; ask again", "busy", number)
-        body = await request.read()
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await request.read()
+        except TimeoutError:
+            return self._refused(408, f"the body did not arrive within {BODY_S:g} s", "too-slow", number)
         pinned = VERSION.match(request.path)
         asking = request.method == "POST" and ASKING.fullmatch(request.path) is not None
         call = Call(request, body, number, arrived, asking, pinned.group(1) if pinned else None)
@@ -225,15 +230,16 @@ class Router:
     def _colors(self, view: View, call: Call) -> list[Color]:
         """Which slots to ask, in order."""
         state = view.state
+        # The challenger answers, also those who name it, only once it may: not while it is still checked.
+        free = state.share > 0 or state.phase == "idle"
         if call.version is not None:
-            named: list[Color] = [color for color in OTHER if view.version(color) == call.version]
-            return [color for color in (named or [state.champion]) if view.base(color)]
+            named = call.version == view.version(state.challenger) and free
+            return [color for color in (state.challenger if named else state.champion,) if view.base(color)]
         key = call.request.headers.get(KEY) or call.number
         new = call.asking and traffic.to_challenger(key, view.version(state.challenger), state.share)
         first = state.challenger if new else state.champion
-        # The other one stands in only while it serves what may be served: a challenger that is still checked does not.
         second = OTHER[first]
-        may = second == state.champion or state.share > 0 or state.phase == "idle"
+        may = second == state.champion or free
         return [color for color in (first, *((second,) if may else ())) if view.base(color)]
 
     async def _passed(self, call: Call, view: View, color: Color) -> web.StreamResponse:
@@ -301,7 +307,7 @@ class Router:
     def _refused(self, status: int, said: str, kind: str, number: str) -> web.Response:
         self.metrics.refused.labels(kind).inc()
         headers = {"x-request-id": number, "retry-after": "2"}
-        named = "rate_limit_error" if status == 429 else "server_error"
+        named = {408: "invalid_request_error", 429: "rate_limit_error"}.get(status, "server_error")
         return web.json_response(error(said, named, code=kind), status=status, headers=headers)
 
     # -- the same request to both versions -----------------------------------------------------------------------------
