@@ -52,8 +52,7 @@ def test_a_promotion_under_traffic_fails_nobody_and_is_undone_in_one_step(tmp_pa
 def test_real_servers_take_over_from_one_another(tmp_path: Path, tiny_model: Path) -> None:
     made = Rig(tmp_path / "rig", {"shares": [50, 100], "start_s": 60.0}, server="tasks.serve")
     made.versions = [
-        packaged(package(tmp_path / f"real-{number}", tiny_model, runtime, f"{number}" * 64))
-        for number, runtime in ((1, "gguf"), (2, "openvino"))
+        packaged(package(tmp_path / f"real-{number}", tiny_model, digest=f"{number}" * 64)) for number in (1, 2)
     ]
     try:
         made.start()
@@ -65,7 +64,7 @@ def test_real_servers_take_over_from_one_another(tmp_path: Path, tiny_model: Pat
             assert drill.whole(made) and state.slot(state.champion) == new, state.reason
         assert not traffic.failed and len(traffic.versions) == 2
         with pytest.raises(ModelError, match="was changed"):
-            weights = next(Path(new.package).glob("model/*.bin"))
+            weights = next(Path(new.package).glob("model/*.gguf"))
             weights.write_bytes(weights.read_bytes()[::-1])
             packaged(Path(new.package))
     finally:
@@ -92,10 +91,9 @@ def test_a_version_that_is_never_ready_meets_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", drill.VICTIMS)
-def test_a_kill_in_the_middle_comes_to_one_end(tmp_path: Path, victim: str) -> None:
-    found = drill.kills(tmp_path, 50.0, ("shadow", "ramp"), (victim,))
-    assert (found["kills"], found["half"], found["failed"]) == (2, 0, 0)
+def test_a_kill_in_the_middle_comes_to_one_end(tmp_path: Path) -> None:
+    found = drill.kills(tmp_path, 50.0, ("ramp",))
+    assert (found["kills"], found["half"], found["failed"]) == (len(drill.VICTIMS), 0, 0)
     assert found["broken"] <= 8  # answers that were under way in the process that was killed
 
 

@@ -233,7 +233,7 @@ class Controller:
         new = replace(new, confidence=self._evidence.confidences(champion, challenger, state.since))
         if state.share >= 100.0:
             # The old version has no callers left, and a server without any is quick: its times are those of the shadow
-            # phase, when it had all of them.
+            # phase, when it had all of them. The machine may have been another then, so more is allowed (`_margins`).
             then = self._evidence.arm(champion, state.shadow[0], ("live",), until=state.shadow[1])
             old = replace(old, first_ms=then.first_ms, between_ms=then.between_ms)
         return old, new, real
@@ -246,6 +246,8 @@ class Controller:
             confidence=settings.confidence,
             agreement=settings.agreement,
         )
+        if self.state.share >= 100.0:
+            asked = replace(asked, latency=2 * asked.latency)
         # In the shadow nobody is answered yet: as many failures as the smallest share may have.
         return replace(asked, errors=more_errors(1.0 if self.state.phase == "shadow" else self.state.share))
 
