@@ -22,7 +22,6 @@ from tasks.promotion.registrar import FileRegistrar, MlflowRegistrar
 from tasks.promotion.rollout import Slot, State
 from tasks.promotion.store import Store
 from tasks.serve.prediction_log import NAME, Prediction, PredictionLog
-from tests.serving import package
 
 # -- as processes ------------------------------------------------------------------------------------------------------
 
@@ -46,29 +45,6 @@ def test_a_promotion_under_traffic_fails_nobody_and_is_undone_in_one_step(tmp_pa
         assert set(traffic.versions) == {slot.version for slot in one.versions}
         text = "\n".join(lines(one))
         assert "shadow -> ramp (10%)" in text and "requests_new" in text and "it was better before" in text
-
-
-@pytest.mark.slow
-def test_real_servers_take_over_from_one_another(tmp_path: Path, tiny_model: Path) -> None:
-    made = Rig(tmp_path / "rig", {"shares": [50, 100], "start_s": 60.0}, server="tasks.serve")
-    made.versions = [
-        packaged(package(tmp_path / f"real-{number}", tiny_model, digest=f"{number}" * 64)) for number in (1, 2)
-    ]
-    try:
-        made.start()
-        made.serving()
-        with Traffic(made.base, made.model, callers=4) as traffic:
-            new = made.deploy()
-            made.until(drill.idle, 180, "the end")
-            state = made.state()
-            assert drill.whole(made) and state.slot(state.champion) == new, state.reason
-        assert not traffic.failed and len(traffic.versions) == 2
-        with pytest.raises(ModelError, match="was changed"):
-            weights = next(Path(new.package).glob("model/*.gguf"))
-            weights.write_bytes(weights.read_bytes()[::-1])
-            packaged(Path(new.package))
-    finally:
-        made.end()
 
 
 def lines(one: Rig) -> list[str]:
