@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -57,10 +56,9 @@ class Evidence:
         folder: Path,
         logs: Sequence[Path],
         most_bytes: float = 50 * 2**20,
-        now: Callable[[], float] = time.time,
     ) -> None:
         """Read what is there; `logs` are the slots' folders."""
-        self._file, self._most, self._now = folder / EXCHANGES, most_bytes, now
+        self._file, self._most = folder / EXCHANGES, most_bytes
         self._exchanges: dict[str, deque[Exchange]] = {}
         self._predictions: dict[str, deque[Seen]] = {}
         self._tails = [Tail(one / NAME) for one in logs]
