@@ -21,7 +21,7 @@ from tasks.promotion import rollout
 from tasks.promotion.evidence import Evidence, Kind, counted
 from tasks.promotion.judge import Arm, Judgement, Margins, breach, judge, least_requests
 from tasks.promotion.registrar import Registrar
-from tasks.promotion.rollout import OTHER, Slot, State, more_errors
+from tasks.promotion.rollout import OTHER, Slot, State, Times, more_errors
 from tasks.promotion.router import Router, View
 from tasks.promotion.slots import Server
 from tasks.promotion.store import Order, Store, Transition, note
@@ -29,6 +29,7 @@ from tasks.promotion.store import Order, Store, Transition, note
 LOG = logging.getLogger("edgewright.router")
 GROWTH = 1.5  # from one look at a step's evidence to the next
 STAGING_S = 300.0
+SAMPLE = 500  # times of a phase that are kept in the state
 FAILED_S = 2.0  # after the registry, or the disk, did not do its part
 
 
@@ -219,6 +220,8 @@ class Controller:
             why = f"not shown to be as good in {canary.requests} requests: {'; '.join(found.reasons)}"
             found = Judgement("fail", found.measures, (why,))
         after = rollout.advance(state, found, time.time())
+        if state.phase == "shadow" and after.share > 0:
+            after = after.model_copy(update={"carried": self._carried()})
         if after == state and state.phase == "ab":
             await self._note(state, state, self.said, counted(baseline, canary, real))
         await self._set(after, counted(baseline, canary, real))
@@ -235,9 +238,13 @@ class Controller:
         if state.share >= 100.0:
             # The old version has no callers left, and a server without any is quick: its times are those of the shadow
             # phase, when it had all of them. The machine may have been another then, so more is allowed (`_margins`).
-            then = self._evidence.arm(champion, state.shadow[0], ("live",), until=state.shadow[1])
-            old = replace(old, first_ms=then.first_ms, between_ms=then.between_ms)
+            old = replace(old, first_ms=state.carried.first_ms, between_ms=state.carried.between_ms)
         return old, new, real
+
+    def _carried(self) -> Times:
+        """The champion's times while it had all callers, the latest of them: they outlive what memory holds."""
+        alone = self._evidence.arm(self.state.slot(self.state.champion).version, self.state.since, ("live",))
+        return Times(first_ms=tuple(alone.first_ms[-SAMPLE:]), between_ms=tuple(alone.between_ms[-SAMPLE:]))
 
     def _margins(self) -> Margins:
         settings = self._settings

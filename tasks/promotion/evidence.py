@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +21,7 @@ from tasks.serve.prediction_log import NAME, Prediction
 LOG = logging.getLogger("edgewright.router")
 Kind = Literal["live", "mirror", "probe"]
 EXCHANGES = "exchanges.jsonl"
-KEPT = 50_000  # exchanges and predictions in memory, of each version
+KEPT = 5_000  # exchanges and predictions in memory, of each version: each look goes through them between two requests
 RECENT = 8 * 2**20  # bytes of a log that are read again at a start
 MARK: dict[Kind, str] = {"live": "", "mirror": "mirror-", "probe": "probe-"}  # how a request's id begins
 
@@ -102,15 +101,11 @@ class Evidence:
                     seen = Seen(when, found.request_id, *times)
                     self._predictions.setdefault(found.version, deque(maxlen=KEPT)).append(seen)
 
-    def arm(
-        self, version: str, since: float, kinds: Sequence[Kind] = ("live", "mirror", "probe"), until: float = math.inf
-    ) -> Arm:
-        """What a version showed since a moment, until another."""
-        exchanges = [one for one in self._exchanges.get(version, ()) if since <= one.when < until and one.kind in kinds]
+    def arm(self, version: str, since: float, kinds: Sequence[Kind] = ("live", "mirror", "probe")) -> Arm:
+        """What a version showed since a moment."""
+        exchanges = [one for one in self._exchanges.get(version, ()) if one.when >= since and one.kind in kinds]
         answered = [
-            one
-            for one in self._predictions.get(version, ())
-            if since <= one.when < until and kind_of(one.request_id) in kinds
+            one for one in self._predictions.get(version, ()) if one.when >= since and kind_of(one.request_id) in kinds
         ]
         return Arm(
             requests=len(exchanges),

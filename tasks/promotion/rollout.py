@@ -33,6 +33,13 @@ class Slot(Record):
     manifest_sha256: str = ""
 
 
+class Times(Record):
+    """How long callers' requests took, milliseconds each; a sample."""
+
+    first_ms: tuple[float, ...] = ()
+    between_ms: tuple[float, ...] = ()
+
+
 class State(Record):
     """Where the rollout stands; what survives the router's death."""
 
@@ -45,7 +52,7 @@ class State(Record):
     shares: tuple[float, ...] = SHARES
     step: int = 0  # of them, in a ramp
     since: float = 0.0  # when this phase or step began, seconds since the epoch
-    shadow: tuple[float, float] = (0.0, 0.0)  # from when to when the challenger was in the shadow
+    carried: Times = Times()  # the champion's, while it had all callers: what the challenger is compared with at 100%
     reason: str = ""
     who: str = ""  # who asked for what is under way
     alias: str = ""  # the version that the registry was last seen to call champion
@@ -122,8 +129,7 @@ def advance(state: State, judgement: Judgement, now: float) -> State:
         alone = not state.slot(state.challenger).version
         return _with(state, now, said, phase="promote" if alone else "shadow")
     if state.phase == "shadow":
-        shadow = (state.since, now)
-        return _with(state, now, said, phase="ab" if state.goal == "ab" else "ramp", step=0, shadow=shadow)
+        return _with(state, now, said, phase="ab" if state.goal == "ab" else "ramp", step=0)
     if state.phase == "ab":  # the test goes on until somebody ends it: a verdict is shown, and only a breach acts
         return state
     if state.step + 1 < len(state.shares):
