@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill deploy clean
+.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill monitor live weekly bench-monitor deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -96,7 +96,7 @@ serve: $(ENV)  ## serve the champion at http://127.0.0.1:8080/v1 (PACKAGE=folder
 loadtest: $(ENV)  ## load the server that runs until it no longer keeps up (URL=, SOAK=requests per second)
 	@python -m tasks.serve.loadtest $(if $(URL),--url '$(URL)') $(if $(SOAK),--soak $(SOAK))
 
-deploy: $(ENV)  ## serve the nightly re-optimization (CRON="0 2 * * *")
+deploy: $(ENV)  ## serve what runs by a schedule: re-optimization (CRON="0 2 * * *"), monitor, weekly review
 	python -m flows.deploy $(if $(CRON),--cron '$(CRON)')
 
 route: $(ENV)  ## serve the champion behind a router that can let a new version take over (PACKAGE=folder, PORT=)
@@ -114,8 +114,20 @@ rollback: $(ENV)  ## all traffic and the alias back to the version before
 status: $(ENV)  ## where the rollout stands, and what happened last
 	@python -m tasks.promotion status
 
-drill: $(ENV)  ## promotions under traffic, bad versions, killed processes: does everything come to one end (some minutes)
+monitor: $(ENV)  ## watch the server: figures, drift, alerts, repairs; one window, or one so often (EVERY=seconds), or SHOW=1
+	@python -m flows.monitor $(if $(URL),--url '$(URL)') $(if $(SHOW),--show,$(if $(EVERY),--every $(EVERY)))
+
+live: $(ENV)  ## a page with live charts of the server at http://127.0.0.1:8050 (URL=)
+	@python -m monitoring.live $(if $(URL),--url '$(URL)')
+
+weekly: $(ENV)  ## the review of the last seven days
+	@python -m flows.weekly
+
+drill: $(ENV)  ## promotions under traffic, bad versions, killed processes, faults that are repaired (half an hour)
 	python -m flows.drill
+
+bench-monitor: $(ENV)  ## a window of a million rows, false alarms, what is found, what the log costs
+	python -m flows.bench_monitor
 
 clean:  ## remove results and caches; the environment, the registry and the model cache of uv stay
 	rm -rf artifacts .dvc/cache .dvc/tmp dvc.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Serve the nightly re-optimization: a Prefect deployment with a schedule, executed by this process.
+"""Serve what runs by a schedule: nightly re-optimization, monitor, weekly review; this process executes it.
 
 Without PREFECT_API_URL a Prefect server is started on port 4200 and stopped with this command. The schedule belongs to
 the server: while nothing serves, runs wait there.
@@ -14,11 +14,13 @@ from typing import Any
 from flows import server, ui
 from flows.progress import tell
 from flows.run import RUNNERS
+from tasks import config
 from tasks.errors import EXIT_OK, ConfigError
 from tasks.stage import run_stage
 
 NAME = "edgewright"
 CRON = "0 2 * * *"
+WEEKLY = "0 6 * * 1"
 
 
 def deploy(schedule: dict[str, Any], parameters: dict[str, Any], port: int = 4200) -> int:
@@ -36,22 +38,25 @@ def deploy(schedule: dict[str, Any], parameters: dict[str, Any], port: int = 420
 
 
 def _serve(schedule: dict[str, Any], parameters: dict[str, Any]) -> None:
+    from prefect import serve
     from prefect.types.entrypoint import EntrypointType
 
+    from flows.monitoring import scheduled, weekly
     from flows.nightly import nightly
 
     words = ", ".join(f"{key} {value}" for key, value in schedule.items())
     tell(f"serving nightly/{NAME} at {os.environ['PREFECT_API_URL']}: {words}; Ctrl-C stops")
     tell(f"run it now: prefect deployment run nightly/{NAME}")
-    nightly.serve(
-        name=NAME,
-        parameters=parameters,
-        limit=1,  # one run at a time; a second waits on the server
-        pause_on_shutdown=False,
-        print_starting_message=False,
-        entrypoint_type=EntrypointType.MODULE_PATH,  # by path, flows/ itself would land on sys.path
-        **schedule,
-    )
+    one_by_one: Any = {  # a second run waits on the server; by file, flows/ itself would land on sys.path
+        "concurrency_limit": 1, "entrypoint_type": EntrypointType.MODULE_PATH,
+    }  # fmt: skip
+    every = config.load().monitor.window_s
+    made: list[Any] = [
+        nightly.to_deployment(NAME, parameters=parameters, **one_by_one, **schedule),
+        scheduled.to_deployment(NAME, interval=every, **one_by_one),
+        weekly.to_deployment(NAME, cron=WEEKLY, **one_by_one),
+    ]
+    serve(*made, pause_on_shutdown=False, print_starting_message=False)
 
 
 def schedule(cron: str | None, interval: float | None) -> dict[str, Any]:

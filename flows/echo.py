@@ -17,7 +17,6 @@ from pathlib import Path
 from tasks.backends.sampling import Sampling
 from tasks.records import Record
 from tasks.serve import __main__ as command
-from tasks.serve import server
 from tasks.serve.process import Answer, GoneError, ModelProcess, Token
 
 FAULTS = "faults.json"
@@ -101,8 +100,7 @@ class Echo(ModelProcess):
 def main(argv: list[str]) -> int:
     """Serve; takes what `python -m tasks.serve` takes."""
     log = command.parser().parse_args(argv).log
-    server.ModelProcess = lambda opening, changed: Echo(opening, changed, faults=log / FAULTS)  # type: ignore
-    return command.main(argv)
+    return command.main(argv, lambda opening, changed: Echo(opening, changed, faults=log / FAULTS))
 
 
 if __name__ == "__main__":

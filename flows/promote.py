@@ -53,22 +53,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def led(store: Store, slot: Slot, why: str) -> str:
     """Run the flow; returns how it ended. Raises RolledBackError when the version did not become champion."""
-    server.quiet()
-    with server.api() as temporary:
-        from httpx import HTTPError
-        from prefect.exceptions import PrefectException
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
+    otherwise = "the router goes on by itself, `python -m tasks.promotion status` says how far it is"
+    with server.reached("the promotion", otherwise):
         from flows.takeover import promote
 
-        try:
-            with temporary_settings({PREFECT_API_URL: temporary.wait()} if temporary else {}):
-                return promote(str(store.folder), slot, why)
-        except (HTTPError, PrefectException) as error:
-            raise ResourceError(
-                f"Prefect did not carry the promotion to its end ({type(error).__name__}: {error}); the router goes on "
-                "by itself, `python -m tasks.promotion status` says how far it is"
-            ) from error
+        return promote(str(store.folder), slot, why)
 
 
 def version(name: str, asked: str | None) -> str:

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ def _tokenizer() -> dict[str, bytes]:
 
 
 def package(folder: Path, number: int) -> Slot:
-    """A package of a tokenizer alone: an echo needs no weights."""
+    """A package whose model is what lies in `folder`/model; an echo needs none."""
     (folder / "tokenizer").mkdir(parents=True)
     for name, content in _tokenizer().items():
         (folder / "tokenizer" / name).write_bytes(content)
@@ -74,17 +74,25 @@ class Rig:
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)  # of the block `promotion`
     server: str = "flows.echo"
+    serve: dict[str, Any] = field(default_factory=dict)  # of the block `serve`
+    blocks: dict[str, Any] = field(default_factory=dict)  # other blocks, whole
+    weights: Sequence[Path] = ()  # a GGUF file for each version
     process: subprocess.Popen[str] | None = None
 
     def __post_init__(self) -> None:
         """Packages, parameters and a port."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for number, file in enumerate(self.weights, 1):
+            into = self.folder / f"version-{number}" / "model"
+            into.mkdir(parents=True)
+            os.link(file, into / file.name)
         self.versions = [package(self.folder / f"version-{number}", number) for number in (1, 2)]
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        params["serve"] |= {"port": self.port, "slots": 32, "queue": 200, "drain_s": 2.0}
+        params["serve"] |= {"port": self.port, "slots": 32, "queue": 200, "drain_s": 2.0} | self.serve
+        params |= self.blocks
         params["promotion"] |= QUICK | self.settings
         write_text(self.folder / "params.yaml", yaml.safe_dump(params))
         self.model = str(params["track"]["model_name"])
@@ -191,8 +199,14 @@ class Rig:
 
 @contextlib.contextmanager
 def rig(folder: Path, **settings: Any) -> Iterator[Rig]:
-    """A rig whose first version serves, as one that served before: it is not checked again."""
-    made = Rig(folder, settings)
+    """A rig of echoes whose first version serves, as one that served before: it is not checked again."""
+    with serving(Rig(folder, settings)) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def serving(made: Rig) -> Iterator[Rig]:
+    """The same of any rig."""
     one = made.versions[0]
     made.store.save(State(blue=one, alias=one.version))
     Alias(version=one.version).write(made.store.folder / "champion.json")
@@ -207,9 +221,15 @@ def rig(folder: Path, **settings: Any) -> Iterator[Rig]:
 class Traffic:
     """Callers that ask all the time, half of them for streams, on a thread of their own."""
 
-    def __init__(self, base: str, model: str, callers: int = 8, most: int | None = None) -> None:
+    def __init__(
+        self, base: str, model: str, callers: int = 8, most: int | None = None, tokens: int = TOKENS,
+        pause_s: float = 0.0,
+    ) -> None:  # fmt: skip
         """Nobody asks yet."""
         self._base, self._model, self._callers, self._most = base, model, callers, most
+        self._tokens, self._pause_s = tokens, pause_s
+        self.prompts: Sequence[str] = ()  # what is asked, in turn; without them, who asks the how manieth time
+        self.answered: Callable[[str, str], None] = lambda version, request_id: None  # told of each whole answer
         self.sent = 0
         self.failed: Counter[str] = Counter()
         self.versions: Counter[str] = Counter()
@@ -244,19 +264,24 @@ class Traffic:
                 continue
             turn += 1
             self.sent += 1
-            said = await self._ask(session, f"caller {number} asks {turn}", stream=turn % 2 == 0)
+            prompts = self.prompts
+            prompt = prompts[self.sent % len(prompts)] if prompts else f"caller {number} asks {turn}"
+            said = await self._ask(session, prompt, stream=turn % 2 == 0)
+            await asyncio.sleep(self._pause_s)
             if said:
                 self.failed[said] += 1
                 await asyncio.sleep(0.05)
 
     async def _ask(self, session: aiohttp.ClientSession, prompt: str, stream: bool) -> str:
-        body = {"model": self._model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "stream": stream}
+        body = {"model": self._model, "prompt": prompt, "max_tokens": self._tokens, "temperature": 0, "stream": stream}
         try:
             async with session.post("/v1/completions", json=body) as answer:
                 text = await answer.read()
                 if answer.status != 200:
                     return str(answer.status)
-                self.versions[answer.headers.get("x-edgewright-version", "none")] += 1
+                version = answer.headers.get("x-edgewright-version", "none")
+                self.versions[version] += 1
+                self.answered(version, answer.headers.get("x-request-id", ""))
                 whole = text.rstrip().endswith(b"data: [DONE]") if stream else bool(json.loads(text)["choices"])
                 return "" if whole else "broken"
         except (TimeoutError, aiohttp.ClientError, ValueError) as problem:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows import lock, overrides, pipeline, progress, promotion, server
 from flows.pipeline import Plan
 from tasks import config, paths
-from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, ConfigError, DataError, ResourceError
+from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, ConfigError, DataError
 from tasks.records import write_text
 from tasks.stage import run_stage
 
@@ -79,26 +79,15 @@ def _unchanged(plan: Plan, root: Path) -> int:
 
 def _flow(plan: Plan, root: Path, task_runner: str) -> int:
     progress.tell(f"{len(plan.steps)} of {len(plan.stages)} stages to run; starting Prefect")
-    server.quiet()
-    with server.api() as temporary:
-        from httpx import HTTPError
-        from prefect.exceptions import PrefectException
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
+    otherwise = "finished stages are kept, `make run` goes on from there, `dvc repro` does so without Prefect"
+    with server.reached("the run", otherwise) as temporary:
         from flows import steps, summary
         from flows.optimize import optimize, runner, slots
 
         chosen, at_once = runner(task_runner), slots(task_runner)
-        try:
-            with temporary_settings({PREFECT_API_URL: temporary.wait()} if temporary else {}):
-                steps.limit_measurements(temporary is not None)
-                state = optimize.with_options(task_runner=chosen)(plan, str(root), at_once, return_state=True)
-                results: Any = state.result(raise_on_failure=isinstance(state.data, BaseException))
-        except (HTTPError, PrefectException) as error:
-            raise ResourceError(
-                f"Prefect did not carry the run to its end ({type(error).__name__}: {error}); "
-                "finished stages are kept, `make run` goes on from there, `dvc repro` does so without Prefect"
-            ) from error
+        steps.limit_measurements(temporary)
+        state = optimize.with_options(task_runner=chosen)(plan, str(root), at_once, return_state=True)
+        results: Any = state.result(raise_on_failure=isinstance(state.data, BaseException))
     _scorecard()
     taken = summary.spans(results)
     write_text(paths.TIMES, json.dumps(taken, indent=2) + "\n")

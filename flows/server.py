@@ -114,6 +114,26 @@ def api() -> Iterator[Temporary | None]:
         server.stop()
 
 
+@contextmanager
+def reached(what: str, otherwise: str) -> Iterator[bool]:
+    """Run Prefect flows in the block, on the server that is named or a temporary one; yields whether it is temporary.
+
+    Raises ResourceError, with `otherwise` as what to do, where Prefect does not carry `what` to its end.
+    """
+    quiet()
+    with api() as temporary:
+        from httpx import HTTPError  # while the server comes up
+        from prefect.exceptions import PrefectException
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        try:
+            with temporary_settings({PREFECT_API_URL: temporary.wait()} if temporary else {}):
+                yield temporary is not None
+        except (HTTPError, PrefectException) as error:
+            said = f"Prefect did not carry {what} to its end ({type(error).__name__}: {error}); {otherwise}"
+            raise ResourceError(said) from error
+
+
 def free_port() -> int:
     """A port nobody listens on."""
     with socket.socket() as probe:

@@ -234,6 +234,64 @@ class Promotion(Block):
         return shares
 
 
+class Rule(Block):
+    """One alert: a figure of each window, and what must not be."""
+
+    metric: str  # of monitoring.metrics, or "drift"
+    kind: Literal["threshold", "rate", "absent", "drift", "burn"] = "threshold"
+    above: float | None = None  # of a rate: times the median of the windows before
+    below: float | None = None
+    objective: Share | None = None  # of a burn: the share of requests that must go well
+    windows: Count = 1  # in a row, before it is told
+    severity: Literal["page", "warn"] = "warn"
+    runbook: str  # what a person does first
+
+    @model_validator(mode="after")
+    def _whole(self) -> Rule:
+        bounds = self.above is not None or self.below is not None
+        if self.kind in ("threshold", "rate") and not bounds:
+            raise ValueError(f"a rule of the kind {self.kind} needs above or below")
+        if self.kind == "burn" and (self.objective is None or self.above is None):
+            raise ValueError("a rule of the kind burn needs objective and above, how many times as fast as allowed")
+        return self
+
+
+class Drift(Block):
+    """When prompts or answers are called others than those of the reference."""
+
+    fewest: Count = 100  # requests of a window, before it is compared
+    most: Count = 2000  # that are compared, drawn in strata
+    reference: Count = 4000  # that are kept to compare with
+    effect: Positive = 0.3  # how far a distribution must have moved, in standard deviations (Wasserstein)
+    share: Positive = 0.15  # and a distribution of categories (Jensen and Shannon)
+    accuracy: Share = 0.05  # right answers fewer than of the reference, as a share
+    certainty: Annotated[float, Field(gt=0.5, lt=1)] = 0.999  # that it has moved at all, over all signals together
+
+
+class Repair(Block):
+    """What is done by itself when an alert fires."""
+
+    enabled: bool = True  # the switch for all of it
+    dry_run: bool = False  # say what would be done
+    observe_s: Positive = 120.0  # before a step is judged
+    better: Share = 0.2  # how much better the figure must be for a step to be kept, where the alert still fires
+    cool_down_s: Annotated[float, Field(ge=0)] = 900.0  # between two repairs
+    per_day: Annotated[int, Field(ge=0)] = 12  # steps
+
+
+class Monitor(Block):
+    """What is watched after promotion."""
+
+    window_s: Positive = 300.0
+    most_rows: Count = 1_000_000  # of the log in one window; of more, the newest
+    price_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    notify: Annotated[tuple[str, ...], Field(strict=False)] = ()  # names of environment variables, each an address
+    notices_per_hour: Count = 6  # others are told together, later
+    rules: dict[str, Rule] = Field(default_factory=dict)
+    drift: Drift = Drift()
+    repair: Repair = Repair()
+
+
 class Variant(Block):
     """One way to make the model small, as the user asks for it; the policy may adapt it to the model."""
 
@@ -266,6 +324,7 @@ class Params(Block):
     track: Track = Track()
     serve: Serve = Serve()
     promotion: Promotion = Promotion()
+    monitor: Monitor = Monitor()
     variants: dict[str, Variant]
 
     @field_validator("variants")

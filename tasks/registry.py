@@ -321,6 +321,20 @@ def located(name: str, version: str) -> Located:
         return Located(version=number, package=model / PACKAGE, manifest_sha256=tags[MANIFEST])
 
 
+def passed(name: str) -> tuple[Located, ...]:
+    """Every version that passed its gates, the newest first, its package on this machine."""
+    with reaching("python -m tasks.registry show") as client:
+        found = client.search_model_versions(f"name = '{name}'")
+        numbers = sorted((int(one.version) for one in found if one.tags.get(VERDICT) == "pass"), reverse=True)
+    return tuple(located(name, str(number)) for number in numbers)
+
+
+def tag(name: str, version: str, key: str, value: str) -> None:
+    """Say something of a version, for those who look at it."""
+    with reaching("python -m tasks.registry show") as client:
+        client.set_model_version_tag(name, version, key, value)
+
+
 def _aliases(client: Any, name: str) -> dict[str, str]:
     from mlflow.exceptions import MlflowException
 

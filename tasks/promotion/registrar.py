@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tasks.errors import RegistryError
 from tasks.promotion.rollout import Slot
@@ -96,6 +96,10 @@ class MlflowRegistrar:
         return out.decode().strip().splitlines()[-1] if out.strip() else ""
 
 
+def _slot(found: Any) -> Slot:
+    return Slot(version=found.version, package=str(found.package), manifest_sha256=found.manifest_sha256)
+
+
 def main(argv: list[str]) -> int:
     """One question to MLflow."""
     from tasks import registry
@@ -106,9 +110,9 @@ def main(argv: list[str]) -> int:
         if word == "champion":
             print(registry.champion(model) or "")
         elif word == "locate":
-            found = registry.located(model, rest[0])
-            slot = Slot(version=found.version, package=str(found.package), manifest_sha256=found.manifest_sha256)
-            print(json.dumps(slot.model_dump()))
+            print(_slot(registry.located(model, rest[0])).model_dump_json())
+        elif word == "passed":
+            print(json.dumps([_slot(one).model_dump() for one in registry.passed(model)]))
         else:
             version, way, who, why = rest
             registry.settle(model, version, way == "back", who, why)

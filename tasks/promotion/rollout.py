@@ -3,6 +3,7 @@
     idle ─deploy─> staging ─checks passed─> shadow ─outputs agree─> ramp 1, 5, 25, 50, 100 ─> promote ─> idle
                       └──────────────┴───────────── any breach ─────┴────────> rollback ─> idle
                                      └─> ab: a fixed share, until it is ended or promoted ─┘
+    idle ─repair─> staging ─checks passed─> promote ─> idle: what serves cannot stay, so nothing is compared with it
 
 Two slots, blue and green. The champion's slot answers whatever the challenger's share does not take; after a promotion
 the old champion stays warm in the other slot. Nothing advances blind: an inconclusive verdict holds.
@@ -17,10 +18,11 @@ from typing import Literal
 from tasks.errors import ConfigError
 from tasks.promotion.judge import Judgement
 from tasks.records import Record
+from tasks.serve.running import Running
 
 Color = Literal["blue", "green"]
 Phase = Literal["idle", "staging", "shadow", "ramp", "ab", "promote", "rollback"]
-Goal = Literal["promote", "ab", "back"]
+Goal = Literal["promote", "ab", "back", "repair"]
 SHARES = (1.0, 5.0, 25.0, 50.0, 100.0)  # percent of the traffic, one step of the ramp after the other
 OTHER: dict[Color, Color] = {"blue": "green", "green": "blue"}
 
@@ -31,6 +33,8 @@ class Slot(Record):
     version: str = ""
     package: str = ""
     manifest_sha256: str = ""
+    running: Running = Running()
+    turn: int = 0  # a higher one is the same in a fresh process
 
 
 class Times(Record):
@@ -108,6 +112,8 @@ def deploy(state: State, new: Slot, now: float, goal: Goal = "promote", share: f
     if state.phase != "idle":
         under_way = state.slot(state.challenger).version
         raise ConfigError(f"version {under_way} is under way ({state.phase}); wait for its end, or roll it back")
+    if goal == "repair":
+        return _repair(state, new, now)
     if new.version == state.slot(state.champion).version:
         raise ConfigError(f"version {new.version} is the champion already")
     if not state.slot(state.champion).version:  # the first ever: there is nothing to compare it with
@@ -118,6 +124,23 @@ def deploy(state: State, new: Slot, now: float, goal: Goal = "promote", share: f
     return _with(state, now, why, {state.challenger: new}, phase="staging", goal=goal, ab_share=share, step=0)
 
 
+def _repair(state: State, new: Slot, now: float) -> State:
+    if not state.slot(state.champion).version:
+        raise ConfigError("nothing is served that could be repaired")
+    if new == state.slot(state.champion):
+        raise ConfigError(f"version {new.version} serves with {new.running.said} already")
+    why = f"version {new.version} with {new.running.said} is to take over at once"
+    return _with(state, now, why, {state.challenger: new}, phase="staging", goal="repair", step=0)
+
+
+def release(state: State, now: float) -> State:
+    """Give up the version that is kept warm, with the memory it takes; raises ConfigError where none is."""
+    if state.phase != "idle" or not state.slot(state.challenger).version:
+        raise ConfigError("no version is kept warm")
+    said = f"version {state.slot(state.challenger).version} is no longer kept warm"
+    return _with(state, now, said, {state.challenger: Slot()})
+
+
 def advance(state: State, judgement: Judgement, now: float) -> State:
     """What follows from a verdict on the phase or step that is under way."""
     if state.phase in ("idle", "promote", "rollback") or judgement.outcome == "inconclusive":
@@ -126,8 +149,8 @@ def advance(state: State, judgement: Judgement, now: float) -> State:
     if judgement.outcome == "fail":
         return roll_back(state, said, now)
     if state.phase == "staging":
-        alone = not state.slot(state.challenger).version
-        return _with(state, now, said, phase="promote" if alone else "shadow")
+        at_once = state.goal == "repair" or not state.slot(state.challenger).version
+        return _with(state, now, said, phase="promote" if at_once else "shadow")
     if state.phase == "shadow":
         return _with(state, now, said, phase="ab" if state.goal == "ab" else "ramp", step=0)
     if state.phase == "ab":  # the test goes on until somebody ends it: a verdict is shown, and only a breach acts
@@ -149,7 +172,7 @@ def roll_back(state: State, why: str, now: float) -> State:
 def finish(state: State, alias: str, now: float) -> State:
     """The world has followed: the registry calls `alias` champion, or the challenger's process is gone."""
     if state.phase == "promote":
-        alone = not state.slot(state.challenger).version or alias == state.slot(state.champion).version
+        alone = not state.slot(state.challenger).version
         champion = state.champion if alone else state.challenger
         return _with(state, now, state.reason, phase="idle", champion=champion, step=0, alias=alias)
     if state.phase == "rollback":

@@ -248,6 +248,7 @@ class Router:
         base, version = view.base(color), view.version(color)
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in HOP)
         headers["x-request-id"] = number
+        headers.setdefault("x-forwarded-for", request.remote or "")
         sent: web.StreamResponse | None = None
         ok: bool | None = False
         try:

@@ -36,7 +36,7 @@ def server_command(name: str, module: str = "tasks.serve") -> Command:
         return [
             sys.executable, "-m", module, "--package", slot.package, "--name", name, "--as", slot.version,
             "--manifest", slot.manifest_sha256, "--host", "127.0.0.1", "--port", "0", "--log", str(logs),
-            "--address", str(address),
+            "--address", str(address), *slot.running.words,
         ]  # fmt: skip
 
     return command
@@ -92,7 +92,8 @@ class Server:
         left = self._store.address(self.color)
         if left is None or left.process() is None:
             return False
-        if (left.version, left.manifest_sha256) != (slot.version, slot.manifest_sha256):
+        here = (left.version, left.manifest_sha256, left.running)
+        if here != (slot.version, slot.manifest_sha256, slot.running):
             end(left)
             return False
         self.slot, self._address, self.ever_ready = slot, left, staged

@@ -19,6 +19,7 @@ from tasks.serve.address import Address
 
 FOLDER = Path("artifacts/serve")
 TRANSITIONS = Path("mlruns/rollouts.jsonl")
+Action = Literal["deploy", "ab", "rollback", "repair", "release"]
 PATIENCE_S = 15.0  # for the router to answer an order
 
 
@@ -26,8 +27,8 @@ class Order(Record):
     """What somebody wants of the router."""
 
     id: str
-    action: Literal["deploy", "ab", "rollback"]
-    slot: Slot = Slot()
+    action: Action
+    slot: Slot = Slot()  # of a repair without a version: the champion, run in another way
     share: float = 50.0  # percent, of an A/B test
     who: str
     why: str
@@ -154,7 +155,7 @@ class Store:
             return True
 
     def give(
-        self, action: Literal["deploy", "ab", "rollback"], who: str, why: str, slot: Slot | None = None,
+        self, action: Action, who: str, why: str, slot: Slot | None = None,
         share: float = 50.0, patience_s: float = PATIENCE_S,
     ) -> str:  # fmt: skip
         """Give an order and wait for the router's answer; raises ConfigError when it is refused."""

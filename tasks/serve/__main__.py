@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 from tasks import config, registry
-from tasks.errors import ModelError
+from tasks.errors import ConfigError, ModelError
 from tasks.packaging.manifest import CONTENTS, Contents
-from tasks.serve.server import Served, serve
+from tasks.serve.process import ModelProcess
+from tasks.serve.running import Running
+from tasks.serve.server import Model, Served, serve
 from tasks.stage import run_stage
 
 LOGS = Path("artifacts/serve")
@@ -31,23 +34,56 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--host", help="address to listen on (serve.host: loopback alone)")
     made.add_argument("--port", type=int, help="port to listen on; 0: any (serve.port)")
     made.add_argument("--slots", type=int, help="requests at once (serve.slots)")
+    made.add_argument("--context", type=int, help="tokens of prompt and answer together (serve.context_tokens)")
+    made.add_argument("--threads", type=int, help="threads of the runtime (one for each processor)")
+    made.add_argument("--cores", type=cores, default=(), metavar="0,1,...", help="processors it may use (all)")
     made.add_argument("--log", type=Path, default=LOGS, help=f"folder of the prediction log ({LOGS})")
-    made.add_argument("--address", type=Path, help="write where it listens to this file")
+    made.add_argument("--address", type=Path, help="file for where it listens (address.json beside the log)")
     return made
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Serve until stopped; exit code 2 for a model that may not or cannot be loaded."""
+def main(argv: list[str] | None = None, model: Model = ModelProcess) -> int:
+    """Serve until stopped, `model` making what holds the model; exit code 2 for one that cannot be loaded."""
     arguments = parser().parse_args(argv)
 
     def work() -> None:
         logging.getLogger("edgewright").setLevel(logging.INFO)
         named = {name: getattr(arguments, name) for name in ("host", "port", "slots")}
+        named["context_tokens"] = arguments.context
         given = {name: value for name, value in named.items() if value is not None}
         params = config.changed(config.load(), "serve", given)
-        serve(which(arguments, params.track.model_name), params.serve, arguments.log, arguments.address)
+        address = arguments.address or arguments.log / "address.json"
+        running = Running(
+            cores=arguments.cores, threads=arguments.threads, slots=arguments.slots, context=arguments.context
+        )
+        keep_to(running.cores)
+        serve(which(arguments, params.track.model_name), params.serve, arguments.log, address, running, model)
 
     return run_stage(work)
+
+
+def cores(words: str) -> tuple[int, ...]:
+    """Numbers of processors, with commas between them.
+
+    >>> cores("2,0,2")
+    (0, 2)
+    """
+    try:
+        return tuple(sorted({int(word) for word in words.split(",")}))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{words!r} is no list of processors, such as 0,1") from None
+
+
+def keep_to(wanted: tuple[int, ...]) -> None:
+    """Keep this process, and what it starts, to some processors; raises ConfigError for ones that it may not use."""
+    if not wanted:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise ConfigError("this system does not keep a process to chosen processors; leave --cores out")
+    usable = os.sched_getaffinity(0)
+    if not usable.issuperset(wanted):
+        raise ConfigError(f"--cores {','.join(map(str, wanted))}: this process may use {sorted(usable)}")
+    os.sched_setaffinity(0, wanted)
 
 
 def which(arguments: argparse.Namespace, model: str) -> Served:

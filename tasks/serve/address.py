@@ -5,6 +5,7 @@ from __future__ import annotations
 import psutil
 
 from tasks.records import Record
+from tasks.serve.running import Running
 
 
 class Address(Record):
@@ -17,6 +18,7 @@ class Address(Record):
     name: str
     version: str
     manifest_sha256: str
+    running: Running = Running()
 
     @property
     def base(self) -> str:

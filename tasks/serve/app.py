@@ -189,6 +189,7 @@ def _openai_asked(
         endpoint=request.url.path,
         request_id=request.state.request_id,
         prompt=prompt,
+        client=request.state.client,
     )
 
 
@@ -330,6 +331,7 @@ def _oip(app: FastAPI, service: Service, health: Health, contents: Contents, nam
                     endpoint="/v2/infer",
                     request_id=request.state.request_id,
                     prompt=prompt,
+                    client=request.state.client,
                 )
             )
         answers = await _unless_gone(request, _all(service, asked))

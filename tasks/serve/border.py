@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
+import os
 import re
 import time
 import uuid
@@ -15,6 +16,7 @@ from typing import Any
 
 from tasks.serve.metrics import Metrics
 from tasks.serve.openai_api import error
+from tasks.serve.sketch import client
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,6 +37,7 @@ class Border:
     def __init__(self, app: App, most_bytes: int, api_key: str | None, metrics: Metrics) -> None:
         """Stand before `app`."""
         self._app, self._most, self._key, self._metrics = app, most_bytes, api_key, metrics
+        self._salt = os.urandom(16)  # so long as this server lives, a caller keeps the same digest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a call through, or answer it here."""
@@ -45,7 +48,9 @@ class Border:
         number = headers.get("x-request-id", "")
         if not REQUEST_ID.fullmatch(number):
             number = f"req-{uuid.uuid4().hex}"
-        scope.setdefault("state", {})["request_id"] = number
+        key = headers.get("x-session-id") or headers.get("authorization", "")
+        address = headers.get("x-forwarded-for") or (scope.get("client") or ("",))[0]
+        scope.setdefault("state", {}).update(request_id=number, client=client(self._salt, key, address))
         began, status = time.monotonic(), 0
 
         async def noting(message: Message) -> None:

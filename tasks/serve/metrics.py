@@ -38,6 +38,7 @@ class Metrics:
             f"{name}requests", "By endpoint and how they ended", ("endpoint", "outcome"), registry=own
         )
         self.errors = Counter(f"{name}errors", "By kind", ("kind",), registry=own)
+        self.suspicious = Counter(f"{name}suspicious", "Prompts that try to turn the model", registry=own)
         self.under_way = Gauge(f"{name}under_way", "Requests the model works on", registry=own)
         self.waiting = Gauge(f"{name}waiting", "Requests that wait for a place", registry=own)
         self.memory = Gauge(f"{name}model_memory_bytes", "Resident memory of the model's process", registry=own)

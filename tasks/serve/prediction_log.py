@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from tasks.records import Record
+from tasks.serve.sketch import rarity, sketch
 
 if TYPE_CHECKING:
     from tasks.serve.service import Asked, Course
@@ -45,6 +46,10 @@ class Prediction(Record):
     inter_token_ms: float | None = None  # mean
     whole_ms: float
     confidence: float | None = None  # geometric mean of the tokens' probabilities
+    rarity: float | None = None  # of the prompt's tokens, see `tasks.serve.sketch`
+    sketch: tuple[float, ...] = ()  # which tokens the prompt has, likewise
+    client: str = ""  # who asked, as a digest
+    suspicious: bool = False  # the prompt looks like one that tries to turn the model
     prompt: str | None = None
     answer: str | None = None
 
@@ -72,6 +77,10 @@ class Prediction(Record):
             inter_token_ms=round(gap / (course.tokens - 1), 3) if gap is not None and course.tokens > 1 else None,
             whole_ms=round(1e3 * (now - course.arrived), 3),
             confidence=None if course.confidence is None else round(course.confidence, 6),
+            rarity=rarity(asked.ids),
+            sketch=sketch(asked.ids),
+            client=asked.client,
+            suspicious=asked.suspicious,
             prompt=asked.prompt if texts else None,
             answer="".join(course.text) if texts else None,
         )

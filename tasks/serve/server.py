@@ -27,11 +27,13 @@ from tasks.serve.health import Health
 from tasks.serve.metrics import Metrics
 from tasks.serve.prediction_log import PredictionLog
 from tasks.serve.process import ModelProcess
+from tasks.serve.running import Running
 from tasks.serve.service import Service
 from tasks.serve.worker import Opening
 
 LOG = logging.getLogger("edgewright.serve")
 API_KEY = "EDGEWRIGHT_API_KEY"
+Model = Callable[[Opening, Callable[[str], None]], ModelProcess]
 PROBE = "What is the capital of France?"
 
 
@@ -61,10 +63,13 @@ class Drained(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(served: Served, settings: Serve, log: Path | None, address: Path | None = None) -> None:
+def serve(
+    served: Served, settings: Serve, log: Path | None, address: Path | None = None, running: Running | None = None,
+    model: Model = ModelProcess,
+) -> None:  # fmt: skip
     """Serve until told to stop; raises ModelError for a package that is not as it was packaged, or does not load.
 
-    Where it listens is written to `address`, before the model is ready.
+    Where it listens is written to `address`, before the model is ready. `model` makes what holds the model.
     """
     digest = verify_manifest(served.package, served.manifest_sha256)
     contents = Contents.read(served.package / CONTENTS)
@@ -80,10 +85,12 @@ def serve(served: Served, settings: Serve, log: Path | None, address: Path | Non
                 name=served.name,
                 version=served.version,
                 manifest_sha256=digest,
+                running=running or Running(),
             ).write(address)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(served, settings, contents, text, log, listens))
+        threads = (running and running.threads) or config.usable_cores()
+        runner.run(_run(served, settings, contents, text, log, listens, threads, model))
 
 
 async def _run(
@@ -93,6 +100,8 @@ async def _run(
     text: Text,
     log: Path | None,
     listens: Callable[[str, int], None],
+    threads: int,
+    model: Model,
 ) -> None:
     began = time.monotonic()
     metrics = Metrics()
@@ -108,12 +117,12 @@ async def _run(
     opening = Opening(
         package=str(served.package.resolve()),
         manifest_sha256=served.manifest_sha256,
-        threads=config.usable_cores(),
+        threads=threads,
         slots=settings.slots,
         context=settings.context_tokens,
         ends=tuple(sorted(text.ends)),
     )
-    process = ModelProcess(opening, changed)
+    process = model(opening, changed)
     kept = PredictionLog(log, settings.log_mb * 2**20, settings.log_files)
     service = Service(text, process, settings, metrics, kept, served.version)
     health = Health(service, text.converse([{"role": "user", "content": PROBE}]))

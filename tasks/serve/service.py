@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tasks.backends.sampling import Sampling
 from tasks.config import Serve
@@ -16,6 +17,7 @@ from tasks.serve.metrics import Metrics
 from tasks.serve.places import FullError, Places
 from tasks.serve.prediction_log import Prediction, PredictionLog
 from tasks.serve.process import Answer, GoneError, ModelProcess, Token
+from tasks.serve.sketch import suspicious
 from tasks.serve.stops import Stops
 
 
@@ -44,6 +46,12 @@ class Asked:
     endpoint: str = ""
     request_id: str = ""
     prompt: str = ""  # as it was asked, for a log that keeps texts
+    client: str = ""  # who asked, as a digest
+
+    @cached_property
+    def suspicious(self) -> bool:
+        """Whether the prompt looks like one that tries to turn the model."""
+        return suspicious(self.prompt)
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,7 @@ class Service:
         self.metrics.tokens.labels(kind="prompt").inc(len(asked.ids))
         self.metrics.tokens.labels(kind="generated").inc(course.tokens)
         self.metrics.requests.labels(endpoint=asked.endpoint, outcome=error or "ok").inc()
+        self.metrics.suspicious.inc(asked.suspicious)
         if error:
             self.metrics.errors.labels(kind=error).inc()
         else:

@@ -1,0 +1,195 @@
+"""Whether prompts or answers have become others: Evidently compares a window with the reference, signal by signal.
+
+A signal has drifted when its distribution has moved by more than the limit (Wasserstein's distance in standard
+deviations of the reference, or Jensen and Shannon's for categories: effect sizes, which many rows do not make larger)
+and when that it moved at all is beyond doubt (Kolmogorov and Smirnov's test, or chi squared, which few rows do not pass
+by chance), the doubt shared by all signals (Bonferroni). The one verdict over them is `verdict`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from monitoring.rows import SKETCH
+from tasks.config import Drift
+from tasks.records import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Family = Literal["input", "prediction", "performance"]
+Verdict = Literal["drift", "watch", "none", "inconclusive"]
+NUMERIC: dict[str, tuple[Family, str]] = {
+    "prompt_tokens": ("input", "length of prompts"),
+    "rarity": ("input", "vocabulary of prompts"),
+    "new_tokens": ("prediction", "length of answers"),
+    "confidence": ("prediction", "confidence"),
+}
+CATEGORIES: dict[str, tuple[Family, str]] = {
+    "endpoint": ("input", "endpoint"),
+    "finish": ("prediction", "how answers end"),
+}
+EMBEDDING = "content of prompts"
+ACCURACY = "right answers"
+
+
+class Signal(Record):
+    """One thing that was compared."""
+
+    name: str
+    family: Family
+    effect: float | None  # how far it moved; None where it cannot be told
+    limit: float
+    doubt: float | None  # probability of as much by chance
+    drifted: bool
+    rows: int
+    note: str = ""
+
+
+def verdict(signals: Sequence[Signal], rows: int, fewest: int) -> tuple[Verdict, str]:
+    """One verdict over all signals, and why.
+
+    Drift: right answers have become fewer, or two signals have moved, or confidence alone by twice its limit.
+    Watch: one has moved. Nothing is said of fewer rows than `fewest`.
+
+    >>> one = Signal(name="confidence", family="prediction", effect=0.3, limit=0.25, doubt=0.0, drifted=True, rows=500)
+    >>> [verdict(signals, rows, 100)[0] for signals, rows in (([one], 500), ([one, one], 500), ([one], 50), ([], 500))]
+    ['watch', 'drift', 'inconclusive', 'inconclusive']
+    """
+    if rows < fewest:
+        return "inconclusive", f"{rows} requests of {fewest}"
+    told = [signal for signal in signals if signal.effect is not None]
+    if not told:
+        return "inconclusive", "there is nothing to compare with"
+    moved = [signal for signal in told if signal.drifted]
+    said = "; ".join(f"{one.name} moved by {one.effect:.2f}, limit {one.limit:g}" for one in moved)
+    far = any(one.name == "confidence" and one.effect is not None and one.effect >= 2 * one.limit for one in moved)
+    if any(one.family == "performance" for one in moved) or len(moved) > 1 or far:
+        return "drift", said
+    return ("watch", said) if moved else ("none", f"{len(told)} signals within their limits")
+
+
+def compare(reference: pd.DataFrame, current: pd.DataFrame, settings: Drift) -> tuple[tuple[Signal, ...], Any]:
+    """Every signal of `current` against `reference`, and Evidently's snapshot; columns that one lacks are named."""
+    columns, left_out = _usable(reference, current)
+    if not columns:
+        return tuple(left_out), None
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    numeric = [name for name in columns if name not in CATEGORIES]
+    definition = DataDefinition(
+        numerical_columns=numeric, categorical_columns=[name for name in columns if name in CATEGORIES]
+    )
+    asked = [
+        ValueDrift(column=name, method=method)
+        for name in columns
+        for method in (("jensenshannon", "chisquare") if name in CATEGORIES else ("wasserstein", "ks"))
+    ]
+    sides = (_plain(table, columns) for table in (current, reference))
+    snapshot = Report(asked).run(*(Dataset.from_pandas(side, data_definition=definition) for side in sides))
+    values = [float(one["value"]) for one in snapshot.dict()["metrics"]]
+    found = {name: (values[2 * place], values[2 * place + 1]) for place, name in enumerate(columns)}
+    return (*_signals(found, current, settings), *left_out), snapshot
+
+
+def _usable(reference: pd.DataFrame, current: pd.DataFrame) -> tuple[list[str], list[Signal]]:
+    columns, left_out = [], []
+    for name in (*NUMERIC, *CATEGORIES, *SKETCH):
+        lacking = [
+            side
+            for side, table in (("the reference", reference), ("the window", current))
+            if name not in table or table[name].notna().sum() < 2
+        ]
+        if not lacking:
+            columns.append(name)
+        elif name not in SKETCH[1:]:
+            family, title = (NUMERIC | CATEGORIES).get(name, ("input", EMBEDDING))
+            note = f"{' and '.join(lacking)} has no such values"
+            left_out.append(
+                Signal(name=title, family=family, effect=None, limit=0, doubt=None, drifted=False, rows=0, note=note)
+            )
+    return columns, left_out
+
+
+def _plain(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Doubles and words: what Evidently takes; infinities are not values."""
+    import numpy as np
+
+    made = table[list(columns)].copy()
+    for name in columns:
+        made[name] = made[name].astype(str) if name in CATEGORIES else made[name].astype(float)
+    return made.replace([np.inf, -np.inf], np.nan)
+
+
+def _signals(found: dict[str, tuple[float, float]], current: pd.DataFrame, settings: Drift) -> list[Signal]:
+    sketch = [found[name] for name in SKETCH if name in found]
+    count = sum(name not in SKETCH for name in found) + bool(sketch)
+    most_doubt = (1 - settings.certainty) / count
+
+    def signal(name: str, family: Family, effect: float, limit: float, doubt: float, rows: int) -> Signal:
+        told = math.isfinite(effect)
+        doubt = doubt if math.isfinite(doubt) else 1.0  # one value everywhere: no test is made of it
+        return Signal(
+            name=name, family=family, effect=round(effect, 4) if told else None, limit=limit,
+            doubt=doubt if told else None, drifted=told and effect >= limit and doubt < most_doubt, rows=rows,
+        )  # fmt: skip
+
+    made = []
+    for name, (effect, doubt) in found.items():
+        if name in SKETCH:
+            continue
+        family, title = (NUMERIC | CATEGORIES)[name]
+        limit = settings.share if name in CATEGORIES else settings.effect
+        made.append(signal(title, family, effect, limit, doubt, int(current[name].notna().sum())))
+    if sketch:
+        # The content has moved when its bucket that moved most has, with the doubt of having looked at all buckets.
+        effect = max(effect for effect, _ in sketch)
+        doubt = min(1.0, min(doubt for _, doubt in sketch) * len(sketch))
+        made.append(signal(EMBEDDING, "input", effect, settings.effect, doubt, int(current[SKETCH[0]].notna().sum())))
+    return made
+
+
+def accuracy(reference: tuple[int, int], current: tuple[int, int], settings: Drift) -> Signal:
+    """Right answers (right, judged) against the reference's, by the score test of two shares.
+
+    >>> accuracy((900, 1000), (60, 100), Drift()).drifted, accuracy((900, 1000), (88, 100), Drift()).drifted
+    (True, False)
+    """
+    from scipy.stats import norm
+
+    (right0, all0), (right1, all1) = reference, current
+    if not all0 or not all1:
+        return Signal(
+            name=ACCURACY, family="performance", effect=None, limit=settings.accuracy, doubt=None, drifted=False,
+            rows=all1, note="no answers were judged by callers",
+        )  # fmt: skip
+    pooled = (right0 + right1) / (all0 + all1)
+    spread = math.sqrt(max(pooled * (1 - pooled), 1e-12) * (1 / all0 + 1 / all1))
+    fewer = right0 / all0 - right1 / all1
+    doubt = float(norm.sf(fewer / spread))
+    drifted = fewer >= settings.accuracy and doubt < 1 - settings.certainty
+    return Signal(
+        name=ACCURACY, family="performance", effect=round(fewer, 4), limit=settings.accuracy, doubt=doubt,
+        drifted=drifted, rows=all1,
+    )  # fmt: skip
+
+
+class Workspace:
+    """Evidently's workspace: every comparison, to be looked at with `make ui`."""
+
+    def __init__(self, folder: Path, project: str) -> None:
+        """Make it, or go on with what is there."""
+        from evidently.ui.workspace import Workspace as Theirs
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._theirs = Theirs.create(str(folder))
+        found = [one for one in self._theirs.list_projects() if one.name == project]
+        self._project = found[0] if found else self._theirs.create_project(project)
+
+    def add(self, snapshot: Any) -> str:
+        """Keep a snapshot; returns its id."""
+        return str(self._theirs.add_run(self._project.id, snapshot).id)

@@ -1,0 +1,467 @@
+"""One look after another: a window is collected, compared, judged, told of, and what can be is repaired.
+
+All that must survive is in `state.json`, written whole before and after anything is done; windows and comparisons are
+files of their own. One look at a time, in one place: a lock is held.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from filelock import FileLock, Timeout
+from pydantic import Field
+
+from monitoring import drift, machine, notices, repair, rows, windows
+from monitoring.alerts import Alert, Event, evaluate, look
+from monitoring.diagnose import Cause, Setting, Step, diagnose
+from monitoring.hand import Hand
+from monitoring.notices import Outbox, Send
+from monitoring.repair import Entry, Repair
+from monitoring.windows import Counted, Machine, Window
+from tasks import ledger
+from tasks.config import Monitor
+from tasks.errors import DataError, EdgewrightError, ResourceError
+from tasks.promotion.store import TRANSITIONS, Store, transitions
+from tasks.records import Record, write_text
+from tasks.serve.address import Address
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOG = logging.getLogger("edgewright.monitor")
+FOLDER = Path("artifacts/monitor")
+BOOK = Path("mlruns/repairs.jsonl")
+WINDOWS = "windows.jsonl"
+SLOTS = ("", "blue", "green")  # folders of logs below the server's
+KEPT = 48  # windows that rules look back on
+DRIFT_WINDOWS = 12  # after so many, drift is told, or is not, with what there is
+
+
+class State(Record):
+    """What the next look goes on from."""
+
+    number: int = 0
+    until: float = 0.0  # when the last window ended
+    drift_since: float = 0.0  # rows from here on were not compared yet
+    counters: dict[str, float] = Field(default_factory=dict)  # of /metrics at that time
+    energy_j: float | None = None
+    windows: tuple[Window, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    outbox: Outbox = Outbox()
+    repair: Repair | None = None
+    steps: tuple[float, ...] = ()  # when a step was taken
+    repaired: float | None = None  # when the last repair ended
+    called: tuple[str, ...] = ()  # alerts that a person was called for: left alone until they are over
+    shown: tuple[Entry, ...] = ()  # the latest of the book, for pages
+
+
+class Place(NamedTuple):
+    """Where a server and its monitor keep their files."""
+
+    store: Store
+    folder: Path = FOLDER
+    book: Path = BOOK
+    transitions: Path = TRANSITIONS
+    url: str = ""  # where /metrics is; empty: not asked
+
+
+class World(NamedTuple):
+    """What a look is told of what is outside."""
+
+    setting: Setting
+    versions: Collection[str] = ()  # that are known; empty: not checked
+    hand: Hand | None = None
+    send: Send | None = None
+    evaluated: pd.DataFrame | None = None  # prompts that the model was evaluated on, as far as a log would tell of them
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Be the one monitor; raises ResourceError when another is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "monitor.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ResourceError(f"a monitor is at work already ({folder}/monitor.lock is held)") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Watch:
+    """The monitor of one server."""
+
+    def __init__(self, place: Place, settings: Monitor, clock: Callable[[], float] = time.time) -> None:
+        """Take up the state that is on the disk; one that cannot be read is put aside, and named."""
+        self.place, self.settings, self._clock = place, settings, clock
+        file = place.folder / "state.json"
+        try:
+            self.state = State.read(file) if file.exists() else State()
+        except DataError as problem:
+            LOG.error("%s; it is put aside, and watching begins anew", problem)
+            file.replace(file.with_suffix(".unreadable.json"))
+            self.state = State()
+
+    # -- one look ------------------------------------------------------------------------------------------------------
+
+    def look(self, world: World, now: float | None = None, began: float | None = None, watch_s: float = 1.0) -> Window:
+        """Take the window that ends now, and do what follows from it."""
+        now = self._clock() if now is None else now
+        state = self.state
+        since = began if began is not None else (state.until or now - self.settings.window_s)
+        if now <= since:
+            raise DataError(f"the clock stands {since - now:.0f} s before the end of the last window; set it right")
+        around = machine.watch(self.addresses(), state.energy_j, watch_s)
+        counted, counters = self._counted()
+        found = rows.read(
+            self.logs, since, now, world.versions, judgements(self.place.store.folder), self.settings.most_rows
+        )
+        version = _main(found.table)
+        made = windows.figures(found.table, now - since, around, counted, self.settings.price_per_hour)
+        window = Window(
+            number=state.number + 1, began=since, ended=now, version=version, rows=len(found.table),
+            problems=dict(found.problems), figures=made,
+        )  # fmt: skip
+        window, drift_since = self._drift(window, world)
+        kept = (*state.windows, window)[-KEPT:]
+        alerts, events = evaluate(self.settings.rules, kept, state.alerts)
+        ledger.append(self.place.folder / WINDOWS, window)
+        self._save(
+            number=window.number, until=now, counters=counters, energy_j=machine.read_energy(), windows=kept,
+            alerts=alerts, drift_since=drift_since,
+            called=tuple(name for name in state.called if any(one.name == name for one in alerts)),
+        )  # fmt: skip
+        for event in events:
+            LOG.warning("%s: %s", event.alert.name, event.alert.said)
+        told = self._repair(world, around, events, now)
+        self._tell(world, (*notices.lines(events), *told), now)
+        return window
+
+    @property
+    def logs(self) -> list[Path]:
+        """Folders with prediction logs."""
+        return [folder for name in SLOTS if (folder := self.place.store.folder / name).is_dir()]
+
+    def addresses(self) -> list[Address]:
+        """Of the servers that run, the one first that callers are led to."""
+        found = []
+        for name in sorted(SLOTS, key=lambda name: name != self.place.store.state().champion):
+            file = self.place.store.folder / name / "address.json"
+            try:
+                found.append(Address.read(file))
+            except DataError:
+                continue
+        return [address for address in found if address.process() is not None]
+
+    def _save(self, **changes: Any) -> None:
+        self.state = self.state.model_copy(update=changes)
+        self.state.write(self.place.folder / "state.json")
+
+    def _counted(self) -> tuple[Counted, dict[str, float]]:
+        """What /metrics counted since the last look, and where its counters stand."""
+        if not self.place.url:
+            return Counted(), {}
+        from monitoring import scrape
+
+        after = scrape.fetch(self.place.url)
+        if after is None:
+            return Counted(), {}
+        before = self.state.counters
+
+        def total(name: str, kind: str) -> float:
+            return scrape.value(after, name, kind=kind) or 0.0
+
+        now = {
+            "unauthorized": total("edgewright_errors_total", "unauthorized"),
+            "too_large": total("edgewright_errors_total", "too-large") + total("edgewright_errors_total", "too-slow"),
+            "malformed": total("edgewright_errors_total", "malformed"),
+            "refused": total("edgewright_errors_total", "busy"),
+        }
+        # A counter below where it stood began anew, with its server.
+        grown = {name: value - before.get(name, 0.0) if value >= before.get(name, 0.0) else value
+                 for name, value in now.items()}  # fmt: skip
+        return Counted(
+            **grown if before else {},
+            waiting=scrape.value(after, "edgewright_waiting"),
+            ready=scrape.value(after, "edgewright_ready"),
+            restarts=scrape.value(after, "edgewright_model_restarts"),
+            log_lines_lost=scrape.value(after, "edgewright_log_lines_lost"),
+        ), now
+
+    # -- drift ---------------------------------------------------------------------------------------------------------
+
+    def _drift(self, window: Window, world: World) -> tuple[Window, float]:
+        """The window with its comparison, and from when on rows wait for the next one."""
+        settings, since = self.settings.drift, self.state.drift_since or window.began
+        table = rows.read(self.logs, since, window.ended, world.versions, judgements(self.place.store.folder)).table
+        table = table[table["version"] == window.version] if window.version else table
+        if len(table) < settings.fewest:
+            why = f"{len(table)} requests of {settings.fewest}"
+            stale = window.ended - since > DRIFT_WINDOWS * self.settings.window_s
+            return window.model_copy(update={"why": why}), window.ended if stale else since
+        reference = self._reference(window.version)
+        current = rows.stratified(table, settings.most)
+        if reference is None:
+            return self._first(window, world, current), window.ended
+        signals, snapshot = drift.compare(reference, current, settings)
+        signals = (*signals, drift.accuracy(_judged(reference), _judged(table), settings))
+        found, why = drift.verdict(signals, len(table), settings.fewest)
+        self._keep(snapshot)
+        return window.model_copy(update={"signals": signals, "drift": found, "why": why}), window.ended
+
+    def _first(self, window: Window, world: World, current: pd.DataFrame) -> Window:
+        """The first window of a version: what later ones are compared with, unless something is wrong with it."""
+        signals: Sequence[drift.Signal] = ()
+        said = ""
+        if world.evaluated is not None:
+            signals, snapshot = drift.compare(world.evaluated, current, self.settings.drift)
+            self._keep(snapshot)
+            moved = [signal.name for signal in signals if signal.drifted]
+            said = f"; beside what it was evaluated on, {', '.join(moved) or 'nothing'} differs"
+        if any(alert.fired and alert.severity == "page" for alert in self.state.alerts):
+            return window.model_copy(
+                update={"signals": tuple(signals), "why": "not taken as reference: an alert fires"}
+            )
+        self._save_reference(window.version, current.head(self.settings.drift.reference))
+        why = f"the first accepted window of version {window.version} is the reference from now on{said}"
+        return window.model_copy(update={"signals": tuple(signals), "drift": "none", "why": why})
+
+    def _reference_file(self, version: str) -> Path:
+        name = "".join(sign if sign.isalnum() else "-" for sign in version)
+        return self.place.folder / "reference" / f"{name}.parquet"
+
+    def _reference(self, version: str) -> pd.DataFrame | None:
+        import pandas as pd
+
+        file = self._reference_file(version)
+        if not file.exists():
+            return None
+        try:
+            return pd.read_parquet(file)
+        except (OSError, ValueError) as problem:
+            LOG.error("the reference %s cannot be read (%s); the next window becomes it", file, problem)
+            file.replace(file.with_suffix(".unreadable"))
+            return None
+
+    def _save_reference(self, version: str, table: pd.DataFrame) -> None:
+        file = self._reference_file(version)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
+
+    def _keep(self, snapshot: Any) -> None:
+        if snapshot is None:
+            return
+        try:
+            drift.Workspace(self.place.folder / "evidently", "Edgewright").add(snapshot)
+        except Exception as problem:  # noqa: BLE001 - pages are no reason to stop watching
+            LOG.error("Evidently's workspace cannot be written: %s", problem)
+
+    # -- repair --------------------------------------------------------------------------------------------------------
+
+    def _repair(self, world: World, around: Machine, events: Sequence[Event], now: float) -> list[str]:
+        """Go on with the repair under way, or begin one; returns what people are told."""
+        told: list[str] = []
+        if self.state.repair is not None:
+            told += self._go_on(world, around, now)
+        alone = [alert for alert in self.state.alerts if alert.fired and alert.name not in self.state.called]
+        firing = sorted(alone, key=lambda one: one.severity != "page")
+        if self.state.repair is None and firing:
+            told += self._begin(firing, world, around, now, {event.alert.name for event in events})
+        return told
+
+    def _begin(
+        self, firing: Sequence[Alert], world: World, around: Machine, now: float, new: Collection[str]
+    ) -> list[str]:
+        settings = self.settings.repair
+        for alert in firing:
+            age = self._windows_since_promotion()
+            setting = world.setting.model_copy(update={"windows_since_promotion": age})
+            causes = diagnose(alert.metric, self.state.windows, around, setting)
+            steps = repair.plan(causes)
+            said = [f"{cause.name}: {cause.evidence}" for cause in causes]
+            why = repair.may(settings, self.state.steps, self.state.repaired, now)
+            if world.hand is None:
+                why = "nothing here can change the server"
+            if alert.name in new:
+                write_text(self.place.folder / "diagnosis" / f"{alert.name}.json", _diagnosis(alert, causes, steps))
+            if not steps or why:
+                if alert.name in new:
+                    self._note(alert.name, alert.version, "none", "not repaired", why or "no step is known")
+                    return [f"{alert.name} is not repaired: {why or 'no step is known'}; {'; '.join(said)}"]
+                continue
+            if settings.dry_run:
+                if alert.name in new:
+                    self._note(alert.name, alert.version, steps[0], "dry run", ", ".join(steps))
+                continue
+            rule = self.settings.rules[alert.name]
+            begun = Repair(
+                alert=alert.name, metric=alert.metric, version=alert.version, began=now, causes=tuple(said),
+                steps=steps, since=now, before=alert.evidence.get(alert.metric),
+                worse_is="less" if rule.below is not None else "more",
+            )  # fmt: skip
+            self._save(repair=begun)
+            return self._apply(world, around)
+        return []
+
+    def _go_on(self, world: World, around: Machine, now: float) -> list[str]:
+        under_way = self.state.repair
+        assert under_way is not None
+        rule = self.settings.rules.get(under_way.alert)
+        if rule is None or world.hand is None:
+            self._save(repair=None, repaired=now)
+            return [f"the repair of {under_way.alert} is given up: its rule, or the server's router, is gone"]
+        if under_way.phase == "observe" and world.hand.busy():
+            self._save(repair=under_way.model_copy(update={"since": now}))  # it is judged by what comes afterwards
+            return []
+        newest = self.state.windows[-1]
+        broken, _ = look(rule, self.state.windows)
+        figure = newest.figures.get(under_way.metric)
+        value = figure.value if figure else None
+        move = repair.observed(under_way, self.settings.repair, broken, value, newest.began, now)
+        if move.act == "undo":
+            return self._undo(move, world, around)
+        if move.tried is not None and move.tried.outcome == "kept" and world.hand is not None:
+            self._kept(world.hand, move.tried.step)
+        return self._follow(move, under_way, world, around)
+
+    @staticmethod
+    def _kept(hand: Hand, step: Step) -> None:
+        try:
+            hand.keep(step)
+        except EdgewrightError as problem:
+            LOG.warning("%s", problem)
+
+    def _undo(self, move: repair.Move, world: World, around: Machine) -> list[str]:
+        under_way = move.repair
+        assert under_way is not None and world.hand is not None
+        self._save(repair=under_way)
+        step = under_way.steps[0]
+        try:
+            done = world.hand.undo(step, f"{step} did not help against {under_way.alert}")
+        except EdgewrightError as problem:
+            done = f"it could not be taken back: {problem}"
+        tried = move.tried or repair.Try(
+            step=step, done=under_way.done, outcome="undone", before=under_way.before, after=None, seconds=0.0
+        )
+        tried = tried.model_copy(update={"done": f"{tried.done}; {done}"})
+        return self._follow(repair.undone(under_way, tried), under_way, world, around)
+
+    def _apply(self, world: World, around: Machine) -> list[str]:
+        """Take the first step that can be taken."""
+        told: list[str] = []
+        while (under_way := self.state.repair) is not None and under_way.phase == "apply":
+            assert world.hand is not None
+            step, now = under_way.steps[0], self._clock()
+            why = repair.may(self.settings.repair, self.state.steps, None, now)
+            try:
+                if why:
+                    raise ResourceError(why)
+                done = world.hand.apply(step, around, f"{under_way.alert}: {'; '.join(under_way.causes)}"[:500])
+            except EdgewrightError as problem:
+                told += self._follow(repair.failed(under_way, str(problem)), under_way, world, around, go_on=False)
+                continue
+            later = self._clock()
+            self._save(repair=repair.applied(under_way, done, later), steps=(*self.state.steps, later)[-1000:])
+            self._note(under_way.alert, under_way.version, step, "applied", done, under_way.before)
+            told.append(f"{under_way.alert}: {step} is tried: {done}")
+        return told
+
+    def _follow(
+        self, move: repair.Move, before: Repair, world: World, around: Machine, go_on: bool = True
+    ) -> list[str]:
+        """Write down what came of a step, and take the next, or call a person."""
+        told: list[str] = []
+        if move.tried is not None:
+            tried = move.tried
+            said = f"{tried.done} ({tried.before} before, {tried.after} after)"
+            self._note(before.alert, before.version, tried.step, tried.outcome, said, tried.before, tried.after)
+            told.append(f"{before.alert}: {tried.step} {tried.outcome}: {tried.done}")
+        ended = {"repaired": self._clock()} if move.repair is None else {}
+        self._save(repair=move.repair, **ended)
+        if move.act == "escalate":
+            tries = (*before.tries, *((move.tried,) if move.tried else ()))
+            history = "; ".join(f"{one.step}: {one.outcome} ({one.done})" for one in tries)
+            self._note(before.alert, before.version, "person", "called", history)
+            self._save(called=(*self.state.called, before.alert))
+            told.append(
+                f"A person is needed: {before.alert} is not repaired. Causes: {'; '.join(before.causes)}. "
+                f"Tried: {history}"
+            )
+        elif move.act == "apply" and go_on:
+            told += self._apply(world, around)
+        return told
+
+    def _note(
+        self, alert: str, version: str, step: str, outcome: str, said: str, before: float | None = None,
+        after: float | None = None,
+    ) -> None:  # fmt: skip
+        entry = Entry(
+            when=ledger.now(), alert=alert, version=version, step=step, outcome=outcome, said=said, before=before,
+            after=after,
+        )  # fmt: skip
+        ledger.append(self.place.book, entry)
+        self._save(shown=(*self.state.shown, entry)[-50:])
+
+    def _windows_since_promotion(self) -> int | None:
+        """How many windows ago the router's traffic went over to another version; None where it is not remembered."""
+        known = self.state.windows
+        for one in reversed(transitions(self.place.transitions)):
+            if one.before == "promote" and one.after == "idle":
+                from datetime import datetime
+
+                when = datetime.fromisoformat(one.when).timestamp()
+                if known and when < known[0].began:
+                    return None
+                return sum(window.ended > when for window in known)
+        return None
+
+    def _tell(self, world: World, news: Sequence[str], now: float) -> None:
+        if world.send is None:
+            return
+        outbox = notices.post(self.state.outbox, news, now, self.settings.notices_per_hour, world.send)
+        if outbox != self.state.outbox:
+            self._save(outbox=outbox)
+
+
+def judgements(folder: Path) -> dict[str, float]:
+    """Callers' judgements of answers by request id: lines {"request_id": ..., "right": 0 to 1} in feedback.jsonl."""
+    found: dict[str, float] = {}
+    for name in SLOTS:
+        file = folder / name / "feedback.jsonl"
+        for line in file.read_bytes().splitlines() if file.exists() else ():
+            try:
+                one = json.loads(line)
+                right = float(one["right"])
+                if 0 <= right <= 1:
+                    found[str(one["request_id"])] = right
+            except (ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+def _main(table: pd.DataFrame) -> str:
+    """The version that answered most; empty when nobody asked."""
+    if not len(table):
+        return ""
+    return str(table["version"].value_counts().index[0])
+
+
+def _judged(table: pd.DataFrame) -> tuple[int, int]:
+    if "judged" not in table:
+        return 0, 0
+    values = table["judged"].dropna()
+    return round(float(values.sum())), len(values)
+
+
+def _diagnosis(alert: Alert, causes: Sequence[Cause], steps: Sequence[str]) -> str:
+    made = {"alert": alert.model_dump(), "causes": [cause.model_dump() for cause in causes], "steps": list(steps)}
+    return json.dumps(made, indent=2) + "\n"

@@ -1,0 +1,160 @@
+"""Which alerts fire, which are over, what people are told, and what they are spared."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring import notices
+from monitoring.alerts import Alert, Event, evaluate
+from monitoring.drift import Verdict
+from monitoring.notices import Outbox
+from monitoring.windows import Figure, Window
+from tasks.config import Rule
+from tasks.errors import ConfigError
+
+
+def window(number: int, drift: Verdict = "none", rows: int = 500, **figures: float | Figure | None) -> Window:
+    """One of 10 s; a bare number is a figure without an interval."""
+    made = {name: one if isinstance(one, Figure) else Figure(value=one, count=rows) for name, one in figures.items()}
+    return Window(
+        number=number, began=10.0 * number, ended=10.0 * number + 10, version="3", rows=rows, figures=made, drift=drift
+    )
+
+
+def rule(**given: object) -> dict[str, Rule]:
+    return {"rule": Rule.model_validate({"runbook": "look", **given})}
+
+
+def course(rules: dict[str, Rule], windows: list[Window]) -> list[str]:
+    """What happened in each window: fires, over, or nothing."""
+    alerts: tuple[Alert, ...] = ()
+    said = []
+    for number in range(1, len(windows) + 1):
+        alerts, events = evaluate(rules, windows[:number], alerts)
+        said.append(events[0].kind if events else "")
+    return said
+
+
+def test_an_alert_fires_once_after_its_hold_time_and_is_over_once() -> None:
+    rules = rule(metric="error_rate", above=0.05, windows=2)
+    windows = [window(n, error_rate=value) for n, value in enumerate([0.0, 0.2, 0.2, 0.2, 0.0, 0.0])]
+    assert course(rules, windows) == ["", "", "fires", "", "over", ""]
+
+
+def test_a_window_that_cannot_tell_neither_fires_nor_ends_an_alert() -> None:
+    rules = rule(metric="first_token_p95_ms", above=100.0)
+    windows = [window(n, first_token_p95_ms=value) for n, value in enumerate([50.0, 200.0, None, 50.0])]
+    assert course(rules, windows) == ["", "fires", "", "over"]
+
+
+def test_a_limit_within_the_interval_is_not_broken() -> None:
+    wide = Figure(value=0.1, count=20, low=0.03, high=0.3)
+    assert course(rule(metric="error_rate", above=0.05), [window(1, error_rate=wide)]) == [""]
+    narrow = Figure(value=0.1, count=2000, low=0.09, high=0.11)
+    assert course(rule(metric="error_rate", above=0.05), [window(1, error_rate=narrow)]) == ["fires"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([10, 10, 10, 25], ["", "", "", "fires"]),
+        ([10, 10, 25], ["", "", ""]),  # too few windows before
+        ([10, 10, 10, 19], ["", "", "", ""]),
+    ],
+)
+def test_a_rate_is_against_the_windows_before(values: list[float], expected: list[str]) -> None:
+    rules = rule(metric="inter_token_p50_ms", kind="rate", above=2.0)
+    assert course(rules, [window(n, inter_token_p50_ms=value) for n, value in enumerate(values)]) == expected
+
+
+def test_silence_is_told_only_where_somebody_asked_before() -> None:
+    rules = rule(metric="requests_per_s", kind="absent")
+    quiet = window(1, rows=0, requests_per_s=0.0)
+    assert course(rules, [quiet, quiet]) == ["", ""]
+    assert course(rules, [window(0, requests_per_s=4.0), quiet, window(2, requests_per_s=4.0)]) == ["", "fires", "over"]
+
+
+def test_a_budget_burns_when_both_the_short_and_the_long_look_say_so() -> None:
+    rules = rule(metric="error_rate", kind="burn", objective=0.99, above=10.0)
+    calm = [window(n, error_rate=0.0) for n in range(8)]
+    assert course(rules, [*calm, window(9, error_rate=0.3)])[-1] == ""  # one bad window is not yet the budget
+    assert course(rules, [window(n, error_rate=0.3) for n in range(3)])[0] == "fires"
+
+
+def test_drift_is_an_alert_and_inconclusive_is_none() -> None:
+    rules = rule(metric="drift", kind="drift")
+    windows = [window(n, drift) for n, drift in enumerate(["none", "drift", "inconclusive", "watch"])]  # type: ignore[arg-type]
+    assert course(rules, windows) == ["", "fires", "", "over"]
+
+
+@pytest.mark.parametrize(
+    ("given_rule", "said"),
+    [
+        ({"metric": "error_rate"}, "needs above or below"),
+        ({"metric": "error_rate", "kind": "burn"}, "needs objective and above"),
+    ],
+)
+def test_a_rule_without_its_limit_is_refused(given_rule: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        rule(**given_rule)
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+def event(number: int, severity: str = "warn") -> Event:
+    alert = Alert.model_validate(
+        {"name": f"alert-{number}", "metric": "error_rate", "severity": severity, "version": "3", "since": 0.0,
+         "windows": 1, "fired": True, "said": "0.2", "runbook": "look"}
+    )  # fmt: skip
+    return Event(kind="fires", alert=alert)
+
+
+def test_a_storm_of_a_thousand_alerts_is_a_few_messages_and_says_how_many_there_were() -> None:
+    sent: list[str] = []
+    outbox = Outbox()
+    for turn in range(100):
+        news = notices.lines([event(10 * turn + number) for number in range(10)])
+        outbox = notices.post(outbox, news, 30.0 * turn, 6, lambda _, text: sent.append(text) is None)
+    assert len(sent) == 6
+    outbox = notices.post(outbox, (), 3700.0, 6, lambda _, text: sent.append(text) is None)
+    assert len(sent) == 7
+    assert "and 930 more" in sent[-1]  # 1,000 less the 60 that were told and the ten of this message
+
+
+def test_the_same_news_twice_is_told_once_and_the_graver_first() -> None:
+    made = notices.lines([event(1), event(1), event(2, "page")])
+    assert len(made) == 2
+    assert made[0].startswith("FIRES [page] alert-2")
+
+
+def test_what_cannot_be_delivered_waits() -> None:
+    outbox = notices.post(Outbox(), ("a",), 0.0, 6, lambda *_: False)
+    assert outbox.waiting == ("a",)
+    sent: list[str] = []
+    assert notices.post(outbox, ("b",), 1.0, 6, lambda _, text: sent.append(text) is None).waiting == ()
+    assert sent == ["a\nb"]
+
+
+@given(st.lists(st.tuples(st.floats(0, 20_000), st.integers(0, 30)), max_size=40), st.integers(1, 8))
+def test_no_hour_has_more_messages_than_are_allowed(course: list[tuple[float, int]], per_hour: int) -> None:
+    outbox, when = Outbox(), []
+    for now, count in sorted(course):
+        news = tuple(f"{now}-{number}" for number in range(count))
+        outbox = notices.post(outbox, news, now, per_hour, lambda *_, now=now: when.append(now) is None)  # type: ignore[misc]
+    assert all(sum(first <= other < first + 3600 for other in when) <= per_hour for first in when)
+
+
+def test_addresses_come_from_the_environment_and_a_wrong_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, webhook: tuple[str, list[bytes]]
+) -> None:
+    url, got = webhook
+    monkeypatch.setenv("EDGEWRIGHT_PAGER", url)
+    assert notices.sender(["EDGEWRIGHT_PAGER"])("title", "the server is slow")
+    assert b"the server is slow" in got[0]
+    monkeypatch.setenv("EDGEWRIGHT_PAGER", "nonsense")
+    with pytest.raises(ConfigError, match="EDGEWRIGHT_PAGER"):
+        notices.sender(["EDGEWRIGHT_PAGER"])
+    assert notices.sender(["EDGEWRIGHT_NOBODY"])("title", "only the log")

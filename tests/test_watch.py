@@ -1,0 +1,269 @@
+"""The monitor as a whole, on made-up logs and a hand that only notes: windows, alerts, repairs, and what survives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import weekly
+from monitoring.diagnose import Setting, Step
+from monitoring.hand import ImpossibleError
+from monitoring.watch import WINDOWS, Place, Watch, World, held
+from monitoring.windows import Machine, Window
+from tasks.config import Drift, Monitor, Repair, Rule
+from tasks.errors import DataError, EdgewrightError, ResourceError
+from tasks.promotion.store import Store
+from tests import logs
+
+LENGTH = 100.0
+RULES = {
+    "slow": Rule(metric="inter_token_p50_ms", kind="rate", above=2.0, severity="page", runbook="look"),
+    "drift": Rule(metric="drift", kind="drift", severity="page", runbook="look"),
+    "silence": Rule(metric="requests_per_s", kind="absent", runbook="look"),
+}
+
+
+class Hand:
+    """Notes what it is told; `effect` is what that does to the traffic."""
+
+    def __init__(self, effect: Callable[[str, Step], None] = lambda what, step: None) -> None:
+        self.did: list[str] = []
+        self.effect, self.cannot = effect, set[str]()
+        self.at = ""
+
+    def apply(self, step: Step, machine: Machine, why: str) -> str:
+        if step in self.cannot:
+            raise ImpossibleError(f"{step} cannot be done here")
+        self._note("apply", step)
+        return f"{step} is done"
+
+    def undo(self, step: Step, why: str) -> str:
+        self._note("undo", step)
+        return f"{step} is taken back"
+
+    def keep(self, step: Step) -> None:
+        self._note("keep", step)
+
+    def busy(self) -> str:
+        return self.at
+
+    def _note(self, what: str, step: Step) -> None:
+        self.did.append(f"{what} {step}")
+        self.effect(what, step)
+
+
+class Course:
+    """Window after window of made-up traffic."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        block = {
+            "window_s": LENGTH, "rules": RULES, "drift": Drift(fewest=100),
+            "repair": Repair(observe_s=1.0, cool_down_s=0.0), **settings,
+        }  # fmt: skip
+        self.settings = Monitor.model_validate(block)
+        self.place = Place(
+            Store(folder / "serve"), folder / "monitor", folder / "repairs.jsonl", folder / "moves.jsonl"
+        )
+        self.began = time.time() - 100 * LENGTH
+        self.now, self.number = self.began, 0
+        self.sent: list[str] = []
+        self.hand = Hand()
+        self.slow = 1.0
+        self.setting = Setting(backend="gguf", version="3", threads=2, slots=8, context=1024)
+        self.watching = Watch(self.place, self.settings, lambda: self.now)
+
+    def look(self, count: int = 300, **shift: float) -> Window:
+        self.number += 1
+        shift = {"slow": self.slow, **shift}
+        logs.write(self.place.store.folder, logs.traffic(count, self.now, LENGTH, self.number, **shift))
+        began, self.now = self.now, self.now + LENGTH
+        world = World(self.setting, ("3",), self.hand, lambda _, text: self.sent.append(text) is None)
+        return self.watching.look(world, self.now, began if self.number == 1 else None, watch_s=0.01)
+
+    def busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        crowd = Machine(cores=2, cpu_share=0.5, others_share=0.5, crowded=(0,))
+        monkeypatch.setattr("monitoring.machine.watch", lambda *_, **__: crowd)
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Course:
+    return Course(tmp_path)
+
+
+def test_ordinary_traffic_raises_nothing_and_the_first_window_is_the_reference(course: Course) -> None:
+    made = [course.look() for _ in range(6)]
+    assert [one.drift for one in made] == ["none"] * 6
+    assert "is the reference from now on" in made[0].why
+    assert all(one.rows > 250 for one in made)
+    assert (course.watching.state.alerts, course.sent, course.hand.did) == ((), [], [])
+
+
+def test_a_slow_server_is_diagnosed_repaired_and_told_of(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(4):
+        course.look()
+    course.busy_machine(monkeypatch)
+
+    def effect(what: str, step: Step) -> None:
+        course.slow = 1.0 if (what, step) == ("apply", "cores") else course.slow
+
+    course.hand.effect, course.slow = effect, 4.0
+    course.look()
+    assert course.hand.did == ["apply cores"]
+    course.look()
+    assert course.hand.did == ["apply cores", "keep cores"]
+    assert course.watching.state.repair is None
+    assert [entry.outcome for entry in course.watching.state.shown] == ["applied", "kept"]
+    assert "FIRES [page] slow" in course.sent[0]
+    assert "cores is tried" in course.sent[0]
+    assert any("over" in text for text in course.sent[1:])
+
+
+def test_steps_that_do_not_help_are_undone_and_a_person_is_called_with_the_history(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        course.look()
+    course.busy_machine(monkeypatch)
+    course.slow, course.hand.cannot = 4.0, {"threads"}
+    for _ in range(6):
+        course.look()
+        if course.watching.state.repaired:
+            break
+    assert course.hand.did == ["apply cores", "undo cores", "apply smaller", "undo smaller"]
+    last = course.watching.state.shown[-1]
+    assert (last.step, last.outcome) == ("person", "called")
+    assert "threads: impossible (threads cannot be done here)" in last.said
+    assert any("A person is needed" in text for text in course.sent)
+
+
+@pytest.mark.parametrize(
+    ("repair", "outcome"),
+    [({"enabled": False}, "not repaired"), ({"dry_run": True}, "dry run"), ({"per_day": 0}, "not repaired")],
+)
+def test_switched_off_dry_or_out_of_budget_nothing_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repair: dict[str, Any], outcome: str
+) -> None:
+    course = Course(tmp_path, repair=Repair.model_validate(repair))
+    for _ in range(4):
+        course.look()
+    course.busy_machine(monkeypatch)
+    course.slow = 4.0
+    course.look()
+    course.look()
+    assert course.hand.did == []
+    assert [entry.outcome for entry in course.watching.state.shown] == [outcome]
+
+
+def test_a_monitor_that_was_killed_goes_on_with_the_repair_under_way(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        course.look()
+    course.busy_machine(monkeypatch)
+
+    def killed(what: str, step: Step) -> None:
+        raise KeyboardInterrupt
+
+    course.slow, course.hand.effect = 4.0, killed
+    with pytest.raises(KeyboardInterrupt):
+        course.look()
+    assert course.watching.state.repair is not None
+    course.watching = Watch(course.place, course.settings, lambda: course.now)
+    course.hand.effect = lambda what, step: None
+    course.look()
+    assert course.hand.did[:2] == ["apply cores", "apply cores"]  # an order that was given twice changes nothing twice
+    assert course.watching.state.repair is not None
+    assert course.watching.state.repair.phase == "observe"
+
+
+def test_other_prompts_start_an_optimization_that_is_waited_for(course: Course) -> None:
+    for _ in range(3):
+        course.look()
+    course.hand.effect = lambda what, step: setattr(course.hand, "at", "the optimization runs")
+    assert course.look(rarity=2.0, content=1.0).drift == "drift"
+    assert course.hand.did == ["apply reoptimize"]
+    for _ in range(3):
+        course.look(rarity=2.0, content=1.0)
+    assert course.hand.did == ["apply reoptimize"]
+    course.hand.at = ""
+    course.look()
+    course.look()
+    assert course.watching.state.repair is None
+    assert [entry.outcome for entry in course.watching.state.shown] == ["applied", "kept"]
+
+
+def test_small_windows_wait_until_there_is_enough_to_compare(course: Course) -> None:
+    course.look()
+    made = [course.look(40, rarity=2.0, content=1.0) for _ in range(3)]
+    assert [one.drift for one in made] == ["inconclusive", "inconclusive", "drift"]
+
+
+def test_a_missing_log_is_told_and_over_when_it_is_back(course: Course) -> None:
+    course.look()
+    assert course.look(0).rows == 0
+    assert "FIRES [warn] silence" in course.sent[0]
+    course.look()
+    assert "over" in course.sent[1]
+
+
+def test_what_is_broken_on_the_disk_is_put_aside_and_named(course: Course) -> None:
+    course.look()
+    (course.place.folder / "state.json").write_text("{")
+    next(iter((course.place.folder / "reference").glob("*.parquet"))).write_bytes(b"no parquet")
+    course.watching = Watch(course.place, course.settings, lambda: course.now)
+    assert course.watching.state.number == 0
+    course.number = 0
+    assert "is the reference from now on" in course.look().why
+    assert (course.place.folder / "state.unreadable.json").exists()
+
+
+def test_a_clock_before_the_last_window_is_an_error_with_what_to_do(course: Course) -> None:
+    course.look()
+    course.now -= 5 * LENGTH
+    with pytest.raises(DataError, match="set it right"):
+        course.look()
+
+
+def test_one_monitor_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(ResourceError, match="at work already"), held(tmp_path):
+        pass
+
+
+def test_a_hand_that_fails_while_undoing_does_not_stop_the_watch(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        course.look()
+    course.busy_machine(monkeypatch)
+
+    def refuse(step: Step, why: str) -> str:
+        raise EdgewrightError("the router is gone")
+
+    monkeypatch.setattr(course.hand, "undo", refuse)
+    course.slow = 4.0
+    for _ in range(3):
+        course.look()
+    assert any("could not be taken back" in entry.said for entry in course.watching.state.shown)
+
+
+def test_the_week_in_review_has_versions_incidents_and_missed_looks(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        course.look()
+    course.busy_machine(monkeypatch)
+    course.slow = 4.0
+    course.look()
+    file = course.place.folder / WINDOWS
+    file.write_bytes(file.read_bytes() + b'{"number": 9, "began"')  # torn
+    seen = weekly.windows(file, 0.0)
+    assert len(seen) == 5
+    late = seen[-1].model_copy(update={"began": seen[-1].ended, "ended": seen[-1].ended + 9 * LENGTH})
+    text = weekly.review([*seen, late], weekly.repairs(course.place.book, 0.0), [], LENGTH, course.now)
+    assert "| 3 | 6 |" in text
+    assert "slow (version 3): cores applied" in text
+    assert text.count(" to 20") == 1
