@@ -1,7 +1,7 @@
 """Drills: promotions under traffic, versions that turn bad, processes that are killed, in every state of a rollout.
 
 Router, logs, protocols and rollout are the real ones; the models are echoes, so that hundreds of requests a second fit
-on two cores. The last line is JSON.
+on two cores. After them come the repairs of a real server (`drill_repair`). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import httpx
 
 from flows.bench import Limit, conclude
 from flows.echo import Faults
-from flows.rig import Rig, Traffic, rig
+from flows.rig import LONG_S, Rig, Traffic, idle, rig
 from tasks.promotion.rollout import SHARES, State
+from tasks.records import write_text
 from tasks.serve.prediction_log import NAME
 from tasks.stage import run_stage
 
 REQUESTS, MALFORMED, FULL = 10_000, 500, 300
-LONG_S = 240.0  # for a rollout to come to its end
+REPORT = Path("artifacts/monitor/drill.md")
 FAULTS = {
     "slow": Faults(slow=12.0),
     "wrong": Faults(wrong=True),
@@ -54,11 +55,6 @@ LIMITS = {
 def tell(line: str) -> None:
     """One line of progress."""
     print(f"drill: {line}", file=sys.stderr, flush=True)
-
-
-def idle(state: State) -> bool:
-    """Whether nothing is under way."""
-    return state.phase == "idle"
 
 
 def at(phase: str) -> Callable[[State], bool]:
@@ -294,11 +290,26 @@ def drill(folder: Path) -> dict[str, float | None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the drills; exit code 1 when one fails."""
-    argparse.ArgumentParser(prog="python -m flows.drill", description=__doc__).parse_args(argv)
+    from flows import drill_repair
+
+    made = argparse.ArgumentParser(prog="python -m flows.drill", description=__doc__)
+    made.add_argument("--only", choices=("rollouts", "repairs"), help="one half (both)")
+    made.add_argument("--report", type=Path, default=REPORT, help=f"file for the course of each repair ({REPORT})")
+    arguments = made.parse_args(argv)
 
     def work() -> int:
+        figures: dict[str, float | None] = {}
+        limits: dict[str, Limit] = {}
         with tempfile.TemporaryDirectory(prefix="edgewright-drill-") as scratch:
-            return conclude("drill", drill(Path(scratch)), LIMITS)
+            if arguments.only != "repairs":
+                figures |= drill(Path(scratch) / "rollouts")
+                limits |= LIMITS
+            if arguments.only != "rollouts":
+                more, found = drill_repair.drill(Path(scratch) / "repairs")
+                write_text(arguments.report, drill_repair.report(found))
+                figures |= more
+                limits |= drill_repair.LIMITS
+        return conclude("drill", figures, limits)
 
     return run_stage(work)
 

@@ -1,11 +1,10 @@
 """Drills of watching and repairing: a real server, a real model, callers, faults, and the time until each is mended.
 
-Windows are seconds long, so that hours pass in minutes; all else is what `make monitor` runs. The last line is JSON.
+Windows are seconds long, so that hours pass in minutes; all else is what `make monitor` runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -13,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +22,9 @@ from typing import Any
 import yaml
 
 from flows import monitor as command
-from flows.bench import Limit, conclude
-from flows.drill import LONG_S, idle
+from flows.bench import Limit
 from flows.echo import Faults
-from flows.rig import ROOT, Rig, Traffic, serving
+from flows.rig import LONG_S, ROOT, Rig, Traffic, idle, serving
 from monitoring import notices
 from monitoring.alerts import Alert, Event
 from monitoring.hand import Long
@@ -39,13 +36,12 @@ from tasks.config import Monitor
 from tasks.models.source import sample_path
 from tasks.models.text_data import read_rows
 from tasks.promotion.__main__ import packaged
-from tasks.records import write_text
 from tasks.serve.prediction_log import NAME
-from tasks.stage import run_stage
 
 WINDOW_S = 6.0
 CONTROL = 24  # windows without a fault
 STORM = 1000
+HOGS = 2
 TOKENS, CALLERS, PAUSE_S = 12, 3, 0.15
 PATIENCE = 40  # windows, for a repair
 
@@ -206,17 +202,18 @@ def fault(
 
 
 def spin(core: int) -> None:
-    """Take one processor."""
+    """Take one processor, while this process has the parent it began with."""
+    parent = os.getppid()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    while True:
-        pass
+    while os.getppid() == parent:
+        sum(range(10_000))
 
 
 def hog(one: Bench) -> Timeline:
     """Others take one of the server's processors."""
     core = sorted(os.sched_getaffinity(0))[0]
-    hogs = [multiprocessing.get_context("spawn").Process(target=spin, args=(core,), daemon=True) for _ in range(4)]
+    hogs = [multiprocessing.get_context("spawn").Process(target=spin, args=(core,), daemon=True) for _ in range(HOGS)]
 
     def end() -> None:
         for each in hogs:
@@ -429,22 +426,3 @@ def report(found: Sequence[Timeline]) -> str:
         entries = [f"* {entry}" for entry in line.lines]
         lines += [f"## {line.name}", f"{times}; {line.lost} requests lost.", "", *entries, ""]
     return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the drills; exit code 1 when one fails."""
-    made = argparse.ArgumentParser(prog="python -m flows.drill_repair", description=__doc__)
-    made.add_argument("--report", type=Path, default=Path("artifacts/monitor/drill.md"), help="file for the timelines")
-    arguments = made.parse_args(argv)
-
-    def work() -> int:
-        with tempfile.TemporaryDirectory(prefix="edgewright-repair-") as scratch:
-            figures, found = drill(Path(scratch) / "repair")
-        write_text(arguments.report, report(found))
-        return conclude("drill-repair", figures, LIMITS)
-
-    return run_stage(work)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -35,6 +35,7 @@ from tasks.promotion.rollout import OTHER, Color, Slot, State
 from tasks.promotion.store import Store
 from tasks.records import Recipe, write_text
 
+LONG_S = 240.0  # for a rollout to come to its end
 ROOT = Path(__file__).resolve().parents[1]
 START_S, ORDER_S = 60.0, 60.0
 TOKENS = 6
@@ -65,6 +66,11 @@ def package(folder: Path, number: int) -> Slot:
     ).write(folder / CONTENTS)  # fmt: skip
     write_manifest(folder)
     return packaged(folder)
+
+
+def idle(state: State) -> bool:
+    """Whether nothing is under way."""
+    return state.phase == "idle"
 
 
 @dataclass

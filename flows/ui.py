@@ -1,4 +1,4 @@
-"""Prefect's and MLflow's pages for this checkout: start them, say where they are, stop them on Ctrl-C."""
+"""Prefect's, MLflow's and Evidently's pages for this checkout: start them, say where they are, stop them on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.progress import tell
+from monitoring.watch import FOLDER
 from tasks import paths
 from tasks.errors import EXIT_OK, ResourceError
 from tasks.stage import run_stage
@@ -79,6 +80,13 @@ def mlflow_page(port: int = 5000) -> Page:
         (sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
          "mlruns/artifacts", "--host", HOST, "--port", str(port), "--workers", "1"),
     )  # fmt: skip
+
+
+def evidently_page(port: int = 8000, workspace: Path = FOLDER / "evidently") -> Page:
+    """Evidently's server over what the monitor compared."""
+    own = ("--workspace", str(workspace), "--host", HOST, "--port", str(port))
+    command = (sys.executable, "-m", "evidently", "ui", *own)
+    return Page("Evidently", port, "/api/version", "version", command, {"DO_NOT_TRACK": "1"})
 
 
 @contextmanager
@@ -149,7 +157,7 @@ def show(pages: Sequence[Page], check: bool) -> int:
         report = paths.REPORT / "index.html"
         tell(f"{'Report':<8} {report.resolve() if report.exists() else 'none yet: `make run` writes one'}")
         if not check:
-            tell("Ctrl-C stops both")
+            tell("Ctrl-C stops them")
             with suppress(KeyboardInterrupt):
                 signal.pause()
     tell("stopped")
@@ -159,16 +167,19 @@ def show(pages: Sequence[Page], check: bool) -> int:
 def parser() -> argparse.ArgumentParser:
     """Command line of `make ui`."""
     made = argparse.ArgumentParser(prog="python -m flows.ui", description=__doc__)
-    made.add_argument("--check", action="store_true", help="start them, see that both answer, and stop")
+    made.add_argument("--check", action="store_true", help="start them, see that they answer, and stop")
     made.add_argument("--prefect-port", type=int, default=4200)
     made.add_argument("--mlflow-port", type=int, default=5000)
+    made.add_argument("--evidently-port", type=int, default=8000)
     return made
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = parser().parse_args(argv)
-    pages = (prefect_page(arguments.prefect_port), mlflow_page(arguments.mlflow_port))
+    pages = [prefect_page(arguments.prefect_port), mlflow_page(arguments.mlflow_port)]
+    if (FOLDER / "evidently").is_dir():  # once a monitor has compared something
+        pages.append(evidently_page(arguments.evidently_port))
     return run_stage(lambda: show(pages, arguments.check))
 
 

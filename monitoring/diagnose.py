@@ -54,7 +54,9 @@ class Cause(Record):
 def diagnose(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> tuple[Cause, ...]:
     """Causes of an alert on `metric`, the likeliest first; the last resort of all is a person."""
     checks: tuple[Check, ...]
-    if metric.startswith(SLOW):
+    if metric == "requests_per_s" and (missing := _log_missing(windows[-1])):
+        checks = (lambda *_: missing,)
+    elif metric.startswith(SLOW):
         checks = (_crowded, _throttled, _batch, _queue, _own_cpu, _bandwidth, _size, _new_version)
     elif metric.startswith(WRONG):
         checks = (_new_version_is_wrong, _drifted, _unsure)
@@ -94,6 +96,15 @@ def _grown(windows: Sequence[Window], name: str) -> float | None:
     """How many times its usual value a figure has."""
     now, usual = _value(windows[-1], name), _usual(windows, name)
     return None if now is None or not usual else now / usual
+
+
+def _log_missing(window: Window) -> Cause | None:
+    """The server counted requests and the log has none of them: nothing is wrong with the server."""
+    answered = _value(window, "answered")
+    if window.rows or not answered:
+        return None
+    said = f"the server counted {answered:.0f} requests, the log has none of them"
+    return Cause(name="the log is missing", trouble="compatibility", weight=1.0, evidence=said, steps=())
 
 
 def _crowded(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> Cause | None:

@@ -47,6 +47,8 @@ METRICS: tuple[Metric, ...] = (
            f"sum(rate(edgewright_requests_total[{SPAN}]))"),
     Metric("tokens_per_s", "Written tokens per second", "none", "performance",
            f'sum(rate(edgewright_tokens_total{{kind="generated"}}[{SPAN}]))'),
+    Metric("answered", "Requests that the server counted", "none", "performance",
+           f"sum(increase(edgewright_requests_total[{SPAN}]))"),
     Metric("waiting", "Requests that wait", "none", "performance", "sum(edgewright_waiting)"),
     Metric("error_rate", "Requests that failed", "percentunit", "performance",
            f'sum(rate(edgewright_requests_total{{outcome!~"ok|gone-away"}}[{SPAN}]))'

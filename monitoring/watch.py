@@ -184,6 +184,7 @@ class Watch:
             "too_large": total("edgewright_errors_total", "too-large") + total("edgewright_errors_total", "too-slow"),
             "malformed": total("edgewright_errors_total", "malformed"),
             "refused": total("edgewright_errors_total", "busy"),
+            "answered": scrape.value(after, "edgewright_requests_total") or 0.0,
         }
         # A counter below where it stood began anew, with its server.
         grown = {name: value - before.get(name, 0.0) if value >= before.get(name, 0.0) else value

@@ -65,6 +65,7 @@ class Counted(Record):
     too_large: float | None = None
     malformed: float | None = None
     refused: float | None = None  # told to come again
+    answered: float | None = None  # requests, the router's own among them
     waiting: float | None = None
     ready: float | None = None
     restarts: float | None = None
@@ -104,7 +105,7 @@ def figures(
 
 def _around(rows: int, seconds: float, machine: Machine, counted: Counted, price_per_hour: float) -> dict[str, Figure]:
     made = {}
-    for name in ("waiting", "ready", "restarts", "log_lines_lost"):
+    for name in ("answered", "waiting", "ready", "restarts", "log_lines_lost"):
         value = getattr(counted, name)
         made[name] = Figure(value=value, count=1) if value is not None else _none("/metrics did not answer")
     for name in ("unauthorized", "too_large", "malformed"):

@@ -71,6 +71,13 @@ def test_wrong_answers_to_usual_prompts_are_the_new_versions_and_to_other_prompt
     assert diagnose("drift", other, QUIET, new)[0].steps == ("reoptimize", "retrain")
 
 
+def test_a_missing_log_is_no_reason_to_touch_the_server() -> None:
+    busy = QUIET.model_copy(update={"cpu_share": 0.95, "others_share": 0.5})
+    found = diagnose("requests_per_s", [*before(), window(9, rows=0, answered=40.0)], busy, SETTING)
+    assert [(cause.name, cause.steps) for cause in found] == [("the log is missing", ())]
+    assert diagnose("requests_per_s", [*before(), window(9, rows=0, answered=0.0)], busy, SETTING)[0].steps
+
+
 def test_every_framework_has_a_remedy_for_every_trouble() -> None:
     troubles = {"slow", "memory", "accuracy", "compatibility"}
     assert {name: set(table) for name, table in remedies().items()} == dict.fromkeys(

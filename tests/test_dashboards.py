@@ -1,0 +1,166 @@
+"""What is made for Grafana, Prometheus and Alertmanager, and the page of our own."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+
+from monitoring import dashboards, live, scrape
+from monitoring.metrics import METRICS
+from tasks import config
+from tasks.config import Rule
+from tasks.errors import DataError
+from tasks.serve.metrics import Metrics
+
+PARAMS = config.load()
+FROM_PROMETHEUS = [metric for metric in METRICS if metric.promql]
+
+
+def test_every_metric_that_prometheus_has_is_a_panel_and_none_overlap() -> None:
+    made = dashboards.grafana()
+    queries = [target["expr"] for panel in made["panels"] for target in panel.get("targets", ())]
+    assert {metric.promql for metric in FROM_PROMETHEUS} <= set(queries)
+    assert len({panel["id"] for panel in made["panels"]}) == len(made["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in made["panels"]:
+        grid = panel["gridPos"]
+        own = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+        assert not own & taken
+        assert grid["x"] + grid["w"] <= 24
+        taken |= own
+
+
+def test_series_that_are_asked_for_exist() -> None:
+    text = generate_latest(Metrics().registry).decode()
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    for metric in FROM_PROMETHEUS:
+        for series in re.findall(r"edgewright_\w+", metric.promql):
+            assert series.removesuffix("_bucket") in names, metric.name
+
+
+def test_rules_of_every_kind_become_alerts_and_the_others_are_named() -> None:
+    rules = {
+        "a": Rule(metric="first_token_p95_ms", above=10.0, windows=2, runbook="look"),
+        "b": Rule(metric="inter_token_p50_ms", kind="rate", above=2.0, severity="page", runbook="look"),
+        "c": Rule(metric="requests_per_s", kind="absent", runbook="look"),
+        "d": Rule(metric="error_rate", kind="burn", objective=0.99, above=10.0, runbook="look"),
+        "e": Rule(metric="drift", kind="drift", runbook="look"),
+        "f": Rule(metric="accuracy", below=0.9, runbook="look"),
+    }
+    made, left_out = dashboards.prometheus_rules(rules)
+    alerts = {alert["alert"]: alert for alert in made["groups"][1]["rules"]}
+    assert list(alerts) == ["a", "b", "c", "d"]
+    assert [line.split(":")[0] for line in left_out] == ["e", "f"]
+    assert alerts["a"]["for"] == "5m"
+    assert alerts["b"]["labels"] == {"severity": "page"}
+    assert "offset 5m" in alerts["b"]["expr"]
+    assert "absent_over_time" in alerts["c"]["expr"]
+    assert alerts["d"]["expr"].count("> 0.1") == 2
+
+
+def test_the_projects_own_rules_name_metrics_that_exist() -> None:
+    names = {metric.name for metric in METRICS} | {"drift"}
+    assert {rule.metric for rule in PARAMS.monitor.rules.values()} <= names
+
+
+def test_promtool_takes_what_is_written(tmp_path: Path) -> None:
+    dashboards.write(tmp_path, PARAMS)
+    assert json.loads((tmp_path / "grafana.json").read_text())["uid"] == "edgewright"
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on this machine")
+    subprocess.run([promtool, "check", "config", str(tmp_path / "prometheus.yml")], check=True)
+
+
+# -- /metrics ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=30))
+def test_an_increase_is_never_negative_and_adds_up_where_nothing_began_anew(values: list[float]) -> None:
+    looks = [scrape.parse(f"a_total {value!r}", 0.0) for value in values]
+    steps = [scrape.increase(one, other, "a_total") for one, other in pairwise(looks)]
+    assert min(steps) >= 0
+    rising = [scrape.parse(f"a_total {value!r}", 0.0) for value in sorted(values)]
+    whole = sum(scrape.increase(one, other, "a_total") for one, other in pairwise(rising))
+    assert whole == pytest.approx(max(values) - min(values), abs=1e-6)
+
+
+@given(st.lists(st.floats(0.001, 20), min_size=1, max_size=200), st.floats(0.01, 0.99))
+def test_a_quantile_lies_in_the_bucket_of_the_true_one(seconds: list[float], share: float) -> None:
+    made = Metrics()
+    before = scrape.parse(generate_latest(made.registry).decode(), 0.0)
+    for one in seconds:
+        made.first_token.observe(one)
+    after = scrape.parse(generate_latest(made.registry).decode(), 1.0)
+    found = scrape.quantile(before, after, "edgewright_time_to_first_token_seconds", share)
+    assert found is not None
+    from tasks.serve.metrics import FIRST_S
+
+    bounds = [0.0, *FIRST_S]
+    true = sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)]
+    low = max(bound for bound in bounds if bound < true)
+    high = min((bound for bound in bounds if bound >= true), default=bounds[-1])
+    assert low - 1e-9 <= found <= high + 1e-9
+
+
+def test_what_is_no_metrics_page_is_an_error() -> None:
+    with pytest.raises(DataError, match="Prometheus"):
+        scrape.parse("<html>no</html> {", 0.0)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_the_server_says_and_a_gap_where_it_does_not(tmp_path: Path) -> None:
+    made, began = Metrics(), time.time() - 100
+    when = iter(range(0, 1000, 10))
+    made.info.labels("m", "3", "v", "gguf").set(1)
+    dead = False
+
+    def fetch(url: str) -> scrape.Scrape | None:
+        return None if dead else scrape.parse(generate_latest(made.registry).decode(), began + next(when))
+
+    page = live.Live("http://127.0.0.1:1", fetch, tmp_path)
+    page.look()
+    for _ in range(20):
+        made.requests.labels(endpoint="/v1/completions", outcome="ok").inc()
+        made.first_token.observe(0.1)
+    page.look()
+    dead = True
+    page.look()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), live.handler(page))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    try:
+        data = json.loads(urllib.request.urlopen(f"{base}/data.json").read())
+        assert b"<title>Edgewright, live</title>" in urllib.request.urlopen(base).read()
+        foreign = urllib.request.Request(f"{base}/data.json", headers={"host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign)
+    finally:
+        server.shutdown()
+    values = {one["name"]: one["values"] for one in data["metrics"]}
+    assert values["requests_per_s"] == [None, 2.0, None]
+    assert 50 < values["first_token_p50_ms"][1] < 100
+    assert data["versions"] == [["3"], ["3"], []]
+    assert (data["answers"], data["alerts"]) == (False, [])
+
+
+def test_a_wrong_address_is_refused_with_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert live.main(["--url", "file:///etc/passwd"]) == 2
+    assert "must be like http://" in capsys.readouterr().err
