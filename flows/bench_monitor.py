@@ -37,7 +37,7 @@ MILLION = 1_000_000
 CALM, DETECTIONS = 200, 50  # windows without a fault, and of each fault at each size
 ROWS = 300  # of a window
 SIZES = (0.25, 0.5, 1.0)  # share of the window's requests that are others
-ORDINARY, OTHERS = 1800, 500  # requests that are really answered
+ORDINARY, OTHERS = 900, 300  # requests that are really answered
 LINES = 2000  # of the log, to time it
 
 LIMITS = {

@@ -11,18 +11,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from flows import progress, server
-from monitoring import watch
+from monitoring import shadow, watch
 from monitoring.diagnose import Setting
 from monitoring.hand import Choice, Defaults, Hand, ImpossibleError, Long, RouterHand, in_background
 from monitoring.notices import sender
 from monitoring.rows import NOT_CALLERS
+from monitoring.shadow import Asked, Read
 from monitoring.watch import BOOK, FOLDER, Place, Watch, World
 from monitoring.windows import Window
 from tasks import config, ledger, paths
@@ -79,8 +80,27 @@ def world(where: Place, params: Params, packages: Sequence[Path] = (), long: Lon
         versions=_versions(where, slot),
         hand=hand,
         send=sender(params.monitor.notify),
+        read=_reference(where, slot),
+        link=lambda window: _link(where, params.track.model_name, window),
         evaluated=_evaluated(),
     )
+
+
+def _reference(where: Place, slot: Slot) -> Callable[[Sequence[Asked]], Sequence[Read]] | None:
+    """The fp32 reference, where this checkout has it; the tokenizer is that of what is served."""
+    tokenizer = (Path(slot.package) if slot.package else paths.PACKAGE) / "tokenizer"
+    if not paths.SOURCE.exists() or not tokenizer.is_dir():
+        return None
+    return lambda asked: shadow.read(paths.MODEL, tokenizer, asked, where.folder / "shadow.log")
+
+
+def _link(where: Place, model: str, window: Window) -> None:
+    """Tag the version in the registry with the verdict; it is asked in the background, as that takes seconds."""
+    if window.version.isdigit():
+        said = f"{window.drift} in window {window.number}: {window.why}"[:500]
+        in_background(
+            ["tasks.promotion.registrar", model, "tag", window.version, "drift", said], where.folder / "link.log"
+        )
 
 
 def _usable() -> set[int]:

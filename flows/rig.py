@@ -31,7 +31,7 @@ from tasks.models.source import sample_path
 from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
 from tasks.promotion.__main__ import packaged
 from tasks.promotion.registrar import Alias
-from tasks.promotion.rollout import OTHER, Color, Slot, State
+from tasks.promotion.rollout import Color, Slot, State
 from tasks.promotion.store import Store
 from tasks.records import Recipe, write_text
 
@@ -195,12 +195,10 @@ class Rig:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(20)
-        for color in OTHER:
-            address = self.store.address(color)
-            found = address.process() if address else None
-            if found is not None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    found.kill()
+        for one in psutil.process_iter():  # a server whose router was killed between its start and its address, too
+            with contextlib.suppress(psutil.Error):
+                if any(word.startswith(str(self.folder)) for word in one.cmdline()):
+                    one.kill()
 
 
 @contextlib.contextmanager
@@ -259,7 +257,7 @@ class Traffic:
         return self._most is not None and self.sent >= self._most
 
     async def _run(self) -> None:
-        async with aiohttp.ClientSession(self._base, timeout=aiohttp.ClientTimeout(total=30)) as session:
+        async with aiohttp.ClientSession(self._base, timeout=aiohttp.ClientTimeout(total=120)) as session:
             await asyncio.gather(*(self._caller(session, number) for number in range(self._callers)))
 
     async def _caller(self, session: aiohttp.ClientSession, number: int) -> None:

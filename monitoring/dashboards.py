@@ -26,6 +26,7 @@ WIDTH, HEIGHT, ACROSS = 8, 7, 3  # of a panel in Grafana's grid of 24, and how m
 GROUPS: tuple[Group, ...] = ("performance", "quality", "resources", "business", "security")
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 OFFSET = "1h"  # what a rate is compared with
+WEBHOOK = "http://127.0.0.1:9095/"  # where Alertmanager posts, unless another address is given
 AGAIN = {"page": "1h", "warn": "6h"}
 
 
@@ -132,8 +133,8 @@ def expression(rule: Rule) -> str:
     return " or ".join(parts)
 
 
-def alertmanager() -> dict[str, Any]:
-    """One message for alerts of the same name and version; pages more often than warnings. The address is yours."""
+def alertmanager(webhook: str = WEBHOOK) -> dict[str, Any]:
+    """One message for alerts of the same name and version, posted to `webhook`; pages more often than warnings."""
     return {
         "route": {
             "receiver": "edgewright", "group_by": ["alertname", "version"], "group_wait": "30s", "group_interval": "5m",
@@ -142,9 +143,7 @@ def alertmanager() -> dict[str, Any]:
                 for severity, again in AGAIN.items()
             ],
         },
-        "receivers": [
-            {"name": "edgewright", "webhook_configs": [{"url_file": "/etc/alertmanager/edgewright-webhook"}]}
-        ],
+        "receivers": [{"name": "edgewright", "webhook_configs": [{"url": webhook}]}],
     }  # fmt: skip
 
 
@@ -162,12 +161,12 @@ def prometheus(host: str, port: int) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, params: config.Params) -> list[str]:
+def write(folder: Path, params: config.Params, webhook: str = WEBHOOK) -> list[str]:
     """Write all four files; returns the rules that are left out."""
     rules, left_out = prometheus_rules(params.monitor.rules)
     write_text(folder / "grafana.json", json.dumps(grafana(), indent=2) + "\n")
     files = {
-        "rules.yml": rules, "alertmanager.yml": alertmanager(),
+        "rules.yml": rules, "alertmanager.yml": alertmanager(webhook),
         "prometheus.yml": prometheus(params.serve.host, params.serve.port),
     }  # fmt: skip
     for name, content in files.items():
@@ -183,10 +182,11 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--out", type=Path, default=OUT, help=f"folder ({OUT})")
+    made.add_argument("--webhook", default=WEBHOOK, help=f"where Alertmanager posts alerts ({WEBHOOK})")
     arguments = made.parse_args(argv)
 
     def work() -> None:
-        for line in write(arguments.out, config.load()):
+        for line in write(arguments.out, config.load(), arguments.webhook):
             print(f"left out: {line}")
         print(f"written: {arguments.out}/grafana.json, rules.yml, alertmanager.yml, prometheus.yml")
 

@@ -24,7 +24,7 @@ MOST_OF_MEMORY = 0.5  # of the machine's, taken by the model: no room for a seco
 NEW = 12  # windows in which a version is suspected first
 
 SLOW = ("first_token", "inter_token", "whole", "queue", "requests_per_s", "tokens_per_s")
-WRONG = ("drift", "accuracy", "agreement", "confidence")
+WRONG = ("drift", "accuracy", "confidence")
 
 
 class Setting(Record):
@@ -63,7 +63,7 @@ def diagnose(metric: str, windows: Sequence[Window], machine: Machine, setting: 
     elif metric == "memory_mb":
         checks = (_memory, _size)
     else:
-        checks = (_broken, _new_version)
+        checks = (_crowded, _broken, _new_version)
     found = [cause for check in checks if (cause := check(metric, windows, machine, setting))]
     table, framework = remedies(), FRAMEWORK_OF[setting.backend]
     ranked = sorted(found, key=lambda cause: -cause.weight)

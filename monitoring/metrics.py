@@ -56,7 +56,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("confidence_p50", "Confidence, the middle one", "percentunit", "quality"),
     Metric("confidence_p5", "Confidence, 5% below", "percentunit", "quality"),
     Metric("accuracy", "Right answers, of those that callers judged", "percentunit", "quality"),
-    Metric("agreement", "Likeness of answers to the reference's", "percentunit", "quality"),
     Metric("ready", "Ready", "bool", "resources", "min(edgewright_ready)"),
     Metric("memory_mb", "Memory of the server", "decmbytes", "resources",
            "sum(edgewright_model_memory_bytes) / 1e6"),

@@ -18,10 +18,10 @@ from monitoring.diagnose import Cause, Step
 from tasks.config import Repair as Settings
 from tasks.records import Record
 
-Outcome = Literal["kept", "undone", "impossible", "refused"]
+Outcome = Literal["kept", "undone", "no help", "impossible"]
 Phase = Literal["apply", "observe", "undo"]
 DAY_S = 86_400.0
-CERTAINLY_NOT_UNDONE = ("rollback", "fresh", "reoptimize", "retrain")  # steps with nothing to take back
+FOR_GOOD = ("rollback", "fresh", "reoptimize", "retrain")  # steps with nothing to take back
 
 
 class Try(Record):
@@ -107,10 +107,10 @@ def applied(repair: Repair, done: str, now: float) -> Repair:
     return repair.model_copy(update={"phase": "observe", "since": now, "done": done})
 
 
-def failed(repair: Repair, why: str, outcome: Outcome = "impossible") -> Move:
+def failed(repair: Repair, why: str) -> Move:
     """The step could not be taken, for the reason `why`: the next one."""
     return _next(
-        repair, Try(step=repair.steps[0], done=why, outcome=outcome, before=repair.before, after=None, seconds=0)
+        repair, Try(step=repair.steps[0], done=why, outcome="impossible", before=repair.before, after=None, seconds=0)
     )
 
 
@@ -131,8 +131,10 @@ def observed(
 
     if not broken:
         return Move(None, "solved", tried("kept"))
-    if better(repair, value, settings.better) or step in CERTAINLY_NOT_UNDONE:
+    if better(repair, value, settings.better):
         return _next(repair.model_copy(update={"before": value}), tried("kept"))
+    if step in FOR_GOOD:
+        return _next(repair, tried("no help"))
     return Move(repair.model_copy(update={"phase": "undo", "since": now}), "undo", tried("undone"))
 
 

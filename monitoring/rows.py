@@ -7,6 +7,7 @@ order, as a line is written then, and a window that has passed is whole.
 from __future__ import annotations
 
 import math
+import random
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -94,6 +95,33 @@ def read(
         problems["more rows than are looked at"] += len(table) - most
         table = table.nlargest(most, "ended")
     return Rows(table.reset_index(drop=True), dict(problems))
+
+
+def texts(
+    folders: Sequence[Path], since: float, until: float, version: str, count: int, seed: int = 17
+) -> list[tuple[str, str, str]]:
+    """Endpoint, prompt and answer of at most `count` whole answers of a window, drawn at random; none without texts.
+
+    One pass (reservoir sampling, Vitter's algorithm R, 1985).
+    """
+    dice, kept, seen = random.Random(seed), list[tuple[str, str, str]](), 0  # noqa: S311 - chance, not a secret
+    for line in (line for folder in folders for file in files(folder, since) for line in lines(file)):
+        found = _parsed(line, Counter())
+        if found is None or not since <= found[1] < until:
+            continue
+        row = found[0]
+        prompt, answer = row.get("prompt"), row.get("answer")
+        if not (prompt and answer) or row.get("outcome") != "ok" or row.get("version") != version:
+            continue
+        if row["request_id"].startswith(NOT_CALLERS):
+            continue
+        seen += 1
+        one = (str(row.get("endpoint", "")), str(prompt), str(answer))
+        if len(kept) < count:
+            kept.append(one)
+        elif (place := dice.randrange(seen)) < count:
+            kept[place] = one
+    return kept
 
 
 def files(folder: Path, since: float) -> list[Path]:

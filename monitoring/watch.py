@@ -15,21 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from monitoring import drift, machine, notices, repair, rows, windows
+from monitoring import drift, machine, notices, repair, rows, shadow, windows
 from monitoring.alerts import Alert, Event, evaluate, look
 from monitoring.diagnose import Cause, Setting, Step, diagnose
 from monitoring.hand import Hand
 from monitoring.notices import Outbox, Send
 from monitoring.repair import Entry, Repair
+from monitoring.shadow import Asked, Read
 from monitoring.windows import Counted, Machine, Window
 from tasks import ledger
 from tasks.config import Monitor
 from tasks.errors import DataError, EdgewrightError, ResourceError
+from tasks.measure.child import ChildError
 from tasks.promotion.store import TRANSITIONS, Store, transitions
 from tasks.records import Record, write_text
 from tasks.serve.address import Address
+from tasks.serve.prediction_log import JUDGEMENTS, Judgement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +64,12 @@ class State(Record):
     shown: tuple[Entry, ...] = ()  # the latest of the book, for pages
 
 
+class Agreements(Record):
+    """What the reference said of a version's first window, an answer each."""
+
+    values: tuple[float, ...]
+
+
 class Place(NamedTuple):
     """Where a server and its monitor keep their files."""
 
@@ -78,6 +87,8 @@ class World(NamedTuple):
     versions: Collection[str] = ()  # that are known; empty: not checked
     hand: Hand | None = None
     send: Send | None = None
+    read: Callable[[Sequence[Asked]], Sequence[Read]] | None = None  # by the reference
+    link: Callable[[Window], None] | None = None  # told of each new verdict on drift
     evaluated: pd.DataFrame | None = None  # prompts that the model was evaluated on, as far as a log would tell of them
 
 
@@ -131,6 +142,8 @@ class Watch:
             problems=dict(found.problems), figures=made,
         )  # fmt: skip
         window, drift_since = self._drift(window, world)
+        if world.link is not None and window.drift != "inconclusive" and window.drift != self._last_drift(window):
+            world.link(window)
         kept = (*state.windows, window)[-KEPT:]
         alerts, events = evaluate(self.settings.rules, kept, state.alerts)
         ledger.append(self.place.folder / WINDOWS, window)
@@ -144,6 +157,11 @@ class Watch:
         told = self._repair(world, around, events, now)
         self._tell(world, (*notices.lines(events), *told), now)
         return window
+
+    def _last_drift(self, window: Window) -> str:
+        """The verdict on the same version before."""
+        told = [one.drift for one in self.state.windows if one.version == window.version]
+        return next((one for one in reversed(told) if one != "inconclusive"), "")
 
     @property
     def logs(self) -> list[Path]:
@@ -213,10 +231,32 @@ class Watch:
         if reference is None:
             return self._first(window, world, current), window.ended
         signals, snapshot = drift.compare(reference, current, settings)
-        signals = (*signals, drift.accuracy(_judged(reference), _judged(table), settings))
+        signals = (*signals, drift.accuracy(_judged(reference), _judged(table), settings), *self._shadow(window, world))
         found, why = drift.verdict(signals, len(table), settings.fewest)
         self._keep(snapshot)
         return window.model_copy(update={"signals": signals, "drift": found, "why": why}), window.ended
+
+    def _shadow(self, window: Window, world: World) -> tuple[drift.Signal, ...]:
+        """What the reference says of a sample of answers, against what it said of the first window's."""
+        count = self.settings.shadow_rows
+        if not count or world.read is None:
+            return ()
+        asked = [
+            Asked(prompt=prompt, answer=answer, chat="chat" in endpoint)
+            for endpoint, prompt, answer in rows.texts(self.logs, window.began, window.ended, window.version, count)
+        ]
+        if len(asked) < shadow.FEWEST:
+            return (shadow.compare((), [], self.settings.drift),)
+        try:
+            now = tuple(one.agreement for one in world.read(asked))
+        except ChildError as problem:
+            LOG.error("the reference cannot read answers: %s", problem)
+            return ()
+        file = self._reference_file(window.version).with_suffix(".shadow.json")
+        if not file.exists():
+            Agreements(values=now).write(file)
+            return ()
+        return (shadow.compare(Agreements.read(file).values, now, self.settings.drift),)
 
     def _first(self, window: Window, world: World, current: pd.DataFrame) -> Window:
         """The first window of a version: what later ones are compared with, unless something is wrong with it."""
@@ -434,18 +474,15 @@ class Watch:
 
 
 def judgements(folder: Path) -> dict[str, float]:
-    """Callers' judgements of answers by request id: lines {"request_id": ..., "right": 0 to 1} in feedback.jsonl."""
+    """Callers' judgements of answers by request id (POST /v1/feedback); lines that are none are left out."""
     found: dict[str, float] = {}
-    for name in SLOTS:
-        file = folder / name / "feedback.jsonl"
+    for file in (folder / name / kept for name in SLOTS for kept in (f"{JUDGEMENTS}.1", JUDGEMENTS)):
         for line in file.read_bytes().splitlines() if file.exists() else ():
             try:
-                one = json.loads(line)
-                right = float(one["right"])
-                if 0 <= right <= 1:
-                    found[str(one["request_id"])] = right
-            except (ValueError, KeyError, TypeError):
+                one = Judgement.model_validate_json(line)
+            except ValidationError:
                 continue
+            found[one.request_id] = one.right
     return found
 
 

@@ -284,6 +284,7 @@ class Monitor(Block):
 
     window_s: Positive = 300.0
     most_rows: Count = 1_000_000  # of the log in one window; of more, the newest
+    shadow_rows: Annotated[int, Field(ge=0)] = 0  # answers of a window that the fp32 reference reads; 0: none
     price_per_hour: Annotated[float, Field(ge=0)] = 0.0
     notify: Annotated[tuple[str, ...], Field(strict=False)] = ()  # names of environment variables, each an address
     notices_per_hour: Count = 6  # others are told together, later

@@ -111,6 +111,8 @@ def main(argv: list[str]) -> int:
             print(registry.champion(model) or "")
         elif word == "locate":
             print(_slot(registry.located(model, rest[0])).model_dump_json())
+        elif word == "tag":
+            registry.tag(model, *rest)
         elif word == "passed":
             print(json.dumps([_slot(one).model_dump() for one in registry.passed(model)]))
         else:

@@ -23,6 +23,7 @@ from tasks.serve import oip, openai_api
 from tasks.serve.border import Border
 from tasks.serve.health import Health
 from tasks.serve.openai_api import ChatRequest, CompletionRequest, Form
+from tasks.serve.prediction_log import Judgement
 from tasks.serve.process import GoneError
 from tasks.serve.service import Asked, BusyError, LateError, Piece, Service
 
@@ -170,6 +171,11 @@ def _openai(app: FastAPI, service: Service, name: str) -> None:
             f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), name, True, bool(body.logprobs), service.text.token
         )
         return await _respond(service, request, body, asked, form)
+
+    @app.post("/v1/feedback")
+    async def feedback(body: Judgement) -> JSONResponse:
+        kept = service.log.judge(body)
+        return JSONResponse({"kept": kept}, 200 if kept else 507)
 
     @app.post("/v1/embeddings")
     async def embeddings() -> JSONResponse:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tasks.records import Record
 from tasks.serve.sketch import rarity, sketch
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("edgewright.serve")
 NAME = "predictions.jsonl"
+JUDGEMENTS = "feedback.jsonl"
 
 
 class Prediction(Record):
@@ -86,6 +87,13 @@ class Prediction(Record):
         )
 
 
+class Judgement(Record):
+    """What a caller says of an answer, by the id in its header x-request-id."""
+
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    right: Annotated[float, Field(ge=0, le=1)]  # 1 right, 0 wrong, or what lies between
+
+
 class PredictionLog:
     """Appends to `folder`/predictions.jsonl; without a folder it keeps nothing."""
 
@@ -122,6 +130,21 @@ class PredictionLog:
             self.lost += 1
             if self.lost == 1:
                 LOG.error("the prediction log in %s cannot be written: %s; serving goes on", self._folder, error)
+
+    def judge(self, judgement: Judgement) -> bool:
+        """Keep what a caller says of an answer; whether there was room for it, or a log at all."""
+        if self._folder is None:
+            return False
+        file = self._folder / JUDGEMENTS
+        try:
+            if file.exists() and file.stat().st_size >= self._most:
+                file.replace(file.with_name(f"{JUDGEMENTS}.1"))
+            with file.open("ab") as stream:
+                stream.write(judgement.model_dump_json().encode() + b"\n")
+        except OSError as error:
+            LOG.error("what a caller says of an answer cannot be written: %s", error)
+            return False
+        return True
 
     def _turn(self, folder: Path) -> None:
         """Put the file aside and begin another."""
