@@ -27,8 +27,7 @@ from monitoring.shadow import Asked, Read
 from monitoring.windows import Counted, Machine, Window
 from tasks import ledger
 from tasks.config import Monitor
-from tasks.errors import DataError, EdgewrightError, ResourceError
-from tasks.measure.child import ChildError
+from tasks.errors import ChildError, DataError, EdgewrightError, ResourceError
 from tasks.promotion.store import TRANSITIONS, Store, transitions
 from tasks.records import Record, write_text
 from tasks.serve.address import Address

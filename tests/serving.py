@@ -95,9 +95,9 @@ class Running:
 
 
 @contextmanager
-def server(folder: Path, made: Path, key: str = "", **settings: Any) -> Iterator[Running]:
-    """A server of a package in `folder`, with changes to the block `serve` of params.yaml."""
-    process, running = start(folder, made, key, **settings)
+def server(folder: Path, made: Path, key: str = "", words: tuple[str, ...] = (), **settings: Any) -> Iterator[Running]:
+    """A server of a package in `folder`, with changes to the block `serve` of params.yaml and more words."""
+    process, running = start(folder, made, key, words, **settings)
     try:
         yield Running(*running)
     finally:
@@ -106,7 +106,9 @@ def server(folder: Path, made: Path, key: str = "", **settings: Any) -> Iterator
             process.wait(timeout=30)
 
 
-def start(folder: Path, made: Path, key: str = "", **settings: Any) -> tuple[subprocess.Popen[str], Any]:
+def start(
+    folder: Path, made: Path, key: str = "", words: tuple[str, ...] = (), **settings: Any
+) -> tuple[subprocess.Popen[str], Any]:
     """Start a server process without waiting for it."""
     folder.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -116,7 +118,7 @@ def start(folder: Path, made: Path, key: str = "", **settings: Any) -> tuple[sub
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEWRIGHT_API_KEY": key}
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.serve", "--package", str(made), "--name", NAME, "--log", "log"],
+            [sys.executable, "-m", "tasks.serve", "--package", str(made), "--name", NAME, "--log", "log", *words],
             cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=file, text=True,
         )  # fmt: skip
     return process, (process, folder / "log", errors)

@@ -9,7 +9,7 @@ import pytest
 from monitoring import rows, shadow
 from monitoring.shadow import Asked
 from tasks.backends.base import backend
-from tasks.measure.child import ChildError
+from tasks.errors import ChildError
 from tasks.models.text import Text
 from tests import logs
 

@@ -19,8 +19,8 @@ from tasks.serve.worker import Opening
 
 LINE = 2**20  # bytes a message may have
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)  # before the next start, by how many failed in a row
-# Rounds that a thread of llama.cpp spins at a barrier before it sleeps. As fast as endless ones while cores are free, and
-# 3 times as fast beside a process that keeps one of two busy (26 against 8 tok/s): the server of another version, say.
+# Rounds that a thread of llama.cpp spins at a barrier before it sleeps. As fast as endless ones while cores are free,
+# and 3 times as fast beside a process that keeps one of two busy (26 against 8 tok/s): another version's server, say.
 SPINS = "2000"
 
 
