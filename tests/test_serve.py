@@ -14,6 +14,8 @@ import numpy as np
 import openai
 import psutil
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
 
 from monitoring.watch import judgements
 from tasks.backends.base import backend
@@ -365,3 +367,29 @@ def test_a_server_keeps_to_the_processors_it_is_given(made: Path, tmp_path: Path
         assert long.status_code == 400
         assert "128 fit" in long.text
     assert command.main(["--package", str(made), "--cores", "9999"]) == 2
+
+
+def test_requests_drawn_from_the_openapi_document_break_nothing(running: Running) -> None:
+    """What the document allows, and what is near to it, is answered or refused in OpenAI's form, never by a fault."""
+    document = schemathesis.openapi.from_url(f"{running.base}/openapi.json")
+    drawn = 0
+
+    def call(case: schemathesis.Case) -> None:
+        nonlocal drawn
+        drawn += 1
+        if isinstance(case.body, dict):
+            case.body = {**case.body, "max_tokens": 1, "max_completion_tokens": 1, "stream": False}
+        answer = case.call(timeout=60)
+        assert answer.status_code < 500, answer.text
+        if answer.status_code >= 400 and case.path.startswith("/v1/"):
+            assert answer.json()["error"]["message"]
+
+    few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    paths = set()
+    for found in document.get_all_operations():
+        operation = found.ok()
+        paths.add(operation.path)
+        few(given(operation.as_strategy())(call))()
+    assert {"/v1/completions", "/v1/chat/completions", "/v1/feedback", "/metrics"} <= paths
+    assert drawn > 5 * len(paths)
+    assert running.ready()

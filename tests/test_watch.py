@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from flows import monitor as command
 from flows import weekly
 from monitoring.diagnose import Setting, Step
 from monitoring.hand import ImpossibleError
@@ -17,7 +19,8 @@ from monitoring.windows import Machine, Window
 from tasks.config import Drift, Monitor, Repair, Rule
 from tasks.errors import DataError, EdgewrightError, ResourceError
 from tasks.promotion.store import Store
-from tests import logs
+from tests import logs, pipelines
+from tests.conftest import ROOT
 
 LENGTH = 100.0
 RULES = {
@@ -267,3 +270,42 @@ def test_the_week_in_review_has_versions_incidents_and_missed_looks(
     assert "| 3 | 6 |" in text
     assert "slow (version 3): cores applied" in text
     assert text.count(" to 20") == 1
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_takes_a_window_by_its_flow_and_shows_it(tmp_path: Path) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["monitor"]["window_s"] = 3600.0
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    logs.write(tmp_path / "artifacts" / "serve", logs.traffic(200, time.time() - 1800, 1700.0))
+    done = pipelines.command(tmp_path, "flows.monitor", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 0, done.stdout
+    assert "window 1: 200 requests" in done.stdout
+    shown = pipelines.command(tmp_path, "flows.monitor", "--show")
+    assert "is the reference from now on" in shown.stdout
+    assert (tmp_path / "artifacts" / "monitor" / "evidently").is_dir() is False  # nothing was compared yet
+    assert (tmp_path / "artifacts" / "monitor" / WINDOWS).read_text().count("\n") == 1
+    review = pipelines.command(tmp_path, "flows.weekly").stdout.strip().splitlines()[-1]
+    assert "1 windows, 200 requests" in (tmp_path / review).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--every", "0"), "must be above 0"), (("--every", "soon"), "invalid float")],
+)
+def test_a_wrong_word_is_named(words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = command.main(list(words))
+    except SystemExit as ended:  # argparse's own
+        code = int(str(ended.code))
+    assert code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_monitor_that_runs_keeps_another_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    with held(tmp_path / "artifacts" / "monitor"):
+        assert command.main([]) == 2
