@@ -34,7 +34,7 @@ from tasks.promotion import store as rollouts
 from tasks.promotion.__main__ import packaged
 from tasks.promotion.rollout import Slot
 from tasks.promotion.store import Store
-from tasks.records import Record, write_text
+from tasks.records import Ceiling, Record, write_text
 from tasks.serve import prediction_log
 from tasks.stage import run_stage
 
@@ -121,7 +121,16 @@ def _setting(slot: Slot, params: Params, defaults: Defaults) -> Setting:
         slots=slot.running.slots or defaults.slots,
         context=slot.running.context or defaults.context,
         artifact_mb=size_mb(folder / "model"),
+        bandwidth_gb_s=_bandwidth(),
     )
+
+
+def _bandwidth() -> float | None:
+    """What `make run` measured on this machine; None where it did not."""
+    try:
+        return Ceiling.read(paths.CEILING).memory_gb_s.p50
+    except DataError:
+        return None
 
 
 def _versions(where: Place, slot: Slot) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Setting(Record):
     slots: int
     context: int
     artifact_mb: float | None = None
-    bandwidth_share: float | None = None  # of the machine's memory bandwidth, as decode takes it at full speed
+    bandwidth_gb_s: float | None = None  # that this machine reads from memory at most, where that was measured
     windows_since_promotion: int | None = None  # None where it was longer ago than is remembered
 
 
@@ -127,10 +127,13 @@ def _own_cpu(metric: str, windows: Sequence[Window], machine: Machine, setting: 
 
 
 def _bandwidth(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> Cause | None:
-    share = setting.bandwidth_share
-    if share is None or share <= BANDWIDTH_HIGH:
+    """Each step of a decoder reads all weights once: their size over the time between tokens, beside the ceiling."""
+    between, size, most = _value(windows[-1], "inter_token_p50_ms"), setting.artifact_mb, setting.bandwidth_gb_s
+    if not between or not size or not most or (share := size / between / most) <= BANDWIDTH_HIGH:
         return None
-    said = f"decode takes {share:.0%} of the memory bandwidth, more than {BANDWIDTH_HIGH:.0%}"
+    said = (
+        f"decode reads {size / between:.1f} GB/s, {share:.0%} of the memory bandwidth, more than {BANDWIDTH_HIGH:.0%}"
+    )
     return Cause(name="memory bandwidth", trouble="slow", weight=0.5 * min(1.0, share), evidence=said,
                  steps=("smaller",))  # fmt: skip
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +161,31 @@ def test_addresses_come_from_the_environment_and_a_wrong_one_is_named(
     with pytest.raises(ConfigError, match="EDGEWRIGHT_PAGER"):
         notices.sender(["EDGEWRIGHT_PAGER"])
     assert notices.sender(["EDGEWRIGHT_NOBODY"])("title", "only the log")
+
+
+def test_an_e_mail_reaches_a_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[str] = []
+
+    class Mail(socketserver.StreamRequestHandler):
+        """As much of SMTP (RFC 5321) as one message takes."""
+
+        def handle(self) -> None:
+            self.wfile.write(b"220 test\r\n")
+            while line := self.rfile.readline().decode():
+                word = line.split()[0].upper()
+                if word == "DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    body = []
+                    while (line := self.rfile.readline().decode()) != ".\r\n":
+                        body.append(line)
+                    got.append("".join(body))
+                self.wfile.write(b"221 bye\r\n" if word == "QUIT" else b"250 ok\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Mail) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        monkeypatch.setenv("EDGEWRIGHT_MAIL", f"mailto://127.0.0.1:{port}?from=edge@example.com&to=ann@example.com")
+        assert notices.sender(["EDGEWRIGHT_MAIL"])("title", "the server is slow")
+        server.shutdown()
+    assert "ann@example.com" in got[0]
+    assert "Subject: title" in got[0]
