@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from monitoring.hand import Choice, Defaults, Hand, ImpossibleError, Long, Route
 from monitoring.notices import sender
 from monitoring.rows import NOT_CALLERS
 from monitoring.shadow import Asked, Read
-from monitoring.watch import BOOK, FOLDER, Place, Watch, World
+from monitoring.watch import BOOK, FOLDER, Place, State, Watch, World
 from monitoring.windows import Window
 from tasks import config, ledger, paths
 from tasks.config import Params
@@ -220,24 +221,41 @@ class Loop:
 
 
 def window_file(where: Place, least: int, most: int = 4000) -> Path:
-    """The latest prompts and answers of callers as data for `optimize`, each prompt once.
+    """What callers asked since prompts became others, and the answers, as data for `optimize`; each prompt once.
 
-    Raises ImpossibleError where the log keeps no texts, or too few.
+    Of too few, those before as well. Raises ImpossibleError where the log keeps no texts, or too few altogether.
     """
-    kept: dict[str, dict[str, str]] = {}
+    kept: dict[str, tuple[float, dict[str, str]]] = {}
     for name in watch.SLOTS:
         folder = where.store.folder / name
         for one in prediction_log.read(folder) if folder.is_dir() else ():
             if one.prompt and one.answer and one.outcome == "ok" and not one.request_id.startswith(NOT_CALLERS):
-                kept[one.prompt] = {"question": one.prompt, "answer": one.answer}
+                when = datetime.fromisoformat(one.when).timestamp()
+                if one.prompt not in kept or when >= kept[one.prompt][0]:
+                    kept[one.prompt] = (when, {"question": one.prompt, "answer": one.answer})
     if len(kept) < least:
         raise ImpossibleError(
             f"the log holds {len(kept)} different prompts with their texts, {least} are needed; "
             "with serve.log_text they are kept"
         )
+    newest_first = sorted(kept.values(), key=lambda one: -one[0])
+    seen = where.folder / "state.json"
+    since = changed_since(State.read(seen).windows if seen.exists() else ())
+    count = max(least, sum(when >= since for when, _ in newest_first))
     file = where.folder / "window.jsonl"
-    write_text(file, "".join(json.dumps(one) + "\n" for one in list(kept.values())[-most:]))
+    write_text(file, "".join(json.dumps(one) + "\n" for _, one in newest_first[: min(count, most)]))
     return file
+
+
+def changed_since(windows: Sequence[Window]) -> float:
+    """When prompts became others: the end of the last window without drift, before those with it; 0 where none was.
+
+    >>> made = [Window(number=n, began=n, ended=n + 1, version="1", rows=9, drift=d)
+    ...         for n, d in enumerate(("none", "inconclusive", "drift", "drift"))]
+    >>> changed_since(made), changed_since(made[2:])
+    (1.0, 0.0)
+    """
+    return next((one.ended for one in reversed(windows) if one.drift == "none"), 0.0)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,15 @@ from flows import monitor as command
 from flows.drill import answered, whole
 from flows.rig import Rig, Traffic, rig
 from monitoring.hand import Choice, Defaults, ImpossibleError, RouterHand
-from monitoring.watch import Place, Watch
-from monitoring.windows import Machine
+from monitoring.watch import Place, State, Watch
+from monitoring.windows import Machine, Window
 from tasks import config
 from tasks.errors import ConfigError
 from tasks.promotion.store import transitions
 
 DEFAULTS = Defaults(cores=(0, 1), slots=32, context=1024)
 QUIET = Machine(cores=2)
+T0 = 1_790_000_000.0
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +115,7 @@ def test_a_window_with_texts_becomes_data_for_the_pipeline_and_one_without_says_
     from tests import logs
 
     place = Place(Store(tmp_path / "serve"), tmp_path / "monitor")
-    made = logs.traffic(100, 1_790_000_000.0, 10.0)
+    made = logs.traffic(100, T0, 10.0)
     logs.write(tmp_path / "serve" / "blue", made)
     with pytest.raises(ImpossibleError, match="serve.log_text"):
         command.window_file(place, 50)
@@ -120,6 +123,12 @@ def test_a_window_with_texts_becomes_data_for_the_pipeline_and_one_without_says_
         row |= {"prompt": f"prompt {number // 2}", "answer": "an answer"}
     logs.write(tmp_path / "serve" / "green", made)
     assert len(command.window_file(place, 50).read_text().splitlines()) == 50  # each prompt once
+    calm, other = (
+        Window(number=n, began=T0, ended=T0 + 8.0, version="3", rows=9, drift=d) for n, d in ((1, "none"), (2, "drift"))
+    )
+    State(windows=(calm, other)).write(place.folder / "state.json")
+    late = {json.loads(line)["question"] for line in command.window_file(place, 5).read_text().splitlines()}
+    assert late == {row["prompt"] for row in made if datetime.fromisoformat(row["when"]).timestamp() >= T0 + 8.0}
     loop = command.Loop(place, config.load())
     assert loop.busy() == ""
     assert "asked for in" in loop.retrain("other prompts")
