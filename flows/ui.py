@@ -85,8 +85,8 @@ def mlflow_page(port: int = 5000) -> Page:
 def evidently_page(port: int = 8000, workspace: Path = FOLDER / "evidently") -> Page:
     """Evidently's server over what the monitor compared."""
     own = ("--workspace", str(workspace), "--host", HOST, "--port", str(port))
-    command = (sys.executable, "-m", "evidently", "ui", *own)
-    return Page("Evidently", port, "/api/version", "version", command, {"DO_NOT_TRACK": "1"})
+    command = (sys.executable, "-m", "evidently.cli", "ui", *own)
+    return Page("Evidently", port, "/api/version", "Evidently UI", command, {"DO_NOT_TRACK": "1"})
 
 
 @contextmanager
