@@ -311,9 +311,9 @@ def wrong(one: Bench) -> Timeline:
             stream.write(json.dumps({"request_id": request_id, "right": float(right)}) + "\n")
 
     one.traffic.answered = answered
-    one.window()
-    promoted(one)
-    for _ in range(2):
+    one.rig.store.give("repair", "drill", "another version, at once", one.rig.other(), patience_s=LONG_S)
+    one.rig.until(idle, LONG_S, "the other version")
+    for _ in range(6):  # what is right of the new version's answers becomes known
         one.window()
     version = one.rig.state().slot(one.rig.state().champion).version
 

@@ -63,6 +63,13 @@ class State(Record):
     shown: tuple[Entry, ...] = ()  # the latest of the book, for pages
 
 
+class Judged(Record):
+    """Answers that callers called right, of those that they judged."""
+
+    right: int = 0
+    count: int = 0
+
+
 class Agreements(Record):
     """What the reference said of a version's first window, an answer each."""
 
@@ -230,10 +237,21 @@ class Watch:
         if reference is None:
             return self._first(window, world, current), window.ended
         signals, snapshot = drift.compare(reference, current, settings)
-        signals = (*signals, drift.accuracy(_judged(reference), _judged(table), settings), *self._shadow(window, world))
+        signals = (*signals, self._accuracy(window.version, table), *self._shadow(window, world))
         found, why = drift.verdict(signals, len(table), settings.fewest)
         self._keep(snapshot)
         return window.model_copy(update={"signals": signals, "drift": found, "why": why}), window.ended
+
+    def _accuracy(self, version: str, table: pd.DataFrame) -> drift.Signal:
+        """Callers' judgements against those of the version's first windows that had any, `fewest` of them."""
+        file = self._reference_file(version).with_suffix(".judged.json")
+        before = Judged.read(file) if file.exists() else Judged()
+        values = table["judged"].dropna()
+        now = Judged(right=round(float(values.sum())), count=len(values))
+        found = drift.accuracy((before.right, before.count), (now.right, now.count), self.settings.drift)
+        if now.count and not found.drifted and before.count < self.settings.drift.fewest:
+            Judged(right=before.right + now.right, count=before.count + now.count).write(file)
+        return found
 
     def _shadow(self, window: Window, world: World) -> tuple[drift.Signal, ...]:
         """What the reference says of a sample of answers, against what it said of the first window's."""
@@ -455,7 +473,7 @@ class Watch:
         """How many windows ago the router's traffic went over to another version; None where it is not remembered."""
         known = self.state.windows
         for one in reversed(transitions(self.place.transitions)):
-            if one.before == "promote" and one.after == "idle":
+            if one.before == "promote" and one.after == "idle" and one.champion != one.challenger:
                 from datetime import datetime
 
                 when = datetime.fromisoformat(one.when).timestamp()
@@ -490,13 +508,6 @@ def _main(table: pd.DataFrame) -> str:
     if not len(table):
         return ""
     return str(table["version"].value_counts().index[0])
-
-
-def _judged(table: pd.DataFrame) -> tuple[int, int]:
-    if "judged" not in table:
-        return 0, 0
-    values = table["judged"].dropna()
-    return round(float(values.sum())), len(values)
 
 
 def _diagnosis(alert: Alert, causes: Sequence[Cause], steps: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from monitoring.windows import Machine, Window
 from tasks.config import Drift, Monitor, Repair, Rule
 from tasks.errors import DataError, EdgewrightError, ResourceError
 from tasks.promotion.store import Store
+from tasks.serve.prediction_log import JUDGEMENTS, Judgement
 from tests import logs, pipelines
 from tests.conftest import ROOT
 
@@ -197,6 +198,23 @@ def test_other_prompts_start_an_optimization_that_is_waited_for(course: Course) 
     course.look()
     assert course.watching.state.repair is None
     assert [entry.outcome for entry in course.watching.state.shown] == ["applied", "kept"]
+
+
+def test_right_answers_that_become_fewer_are_drift_also_where_labels_begin_late(course: Course) -> None:
+    def judged(share: float) -> Window:
+        lines = [
+            Judgement(request_id=f"req-{course.number + 1}-{place}", right=float(place % 20 < 20 * share))
+            for place in range(300)
+        ]
+        with (course.place.store.folder / JUDGEMENTS).open("a") as stream:
+            stream.writelines(one.model_dump_json() + "\n" for one in lines)
+        return course.look()
+
+    assert course.look().drift == "none"
+    assert [judged(0.9).drift for _ in range(3)] == ["none"] * 3
+    wrong = judged(0.3)
+    assert (wrong.drift, [one.name for one in wrong.signals if one.drifted]) == ("drift", ["right answers"])
+    assert wrong.figures["accuracy"].value == pytest.approx(0.3, abs=0.05)
 
 
 def test_small_windows_wait_until_there_is_enough_to_compare(course: Course) -> None:
