@@ -356,7 +356,12 @@ class Checkout(command.Loop):
         self._one.traffic.paused = False
         log = (self._one.scratch / "reoptimize.log").read_text()
         tell(f"the optimization ended with {self._run.returncode}: {log.strip().splitlines()[-1]}")
-        slot = packaged(self._folder / "artifacts" / "package")
+        try:
+            slot = packaged(self._folder / "artifacts" / "package")
+        except EdgewrightError as problem:  # nothing passed, or the run failed: the next step, then a person
+            tell(f"there is no winner: {problem}")
+            self._run = None
+            return ""
         self.winner = slot.version
         self._one.rig.store.give("deploy", "monitor", "optimized with what callers ask", slot)
         return "its winner is promoted"
