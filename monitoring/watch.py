@@ -339,7 +339,7 @@ class Watch:
     def _begin(
         self, firing: Sequence[Alert], world: World, around: Machine, now: float, new: Collection[str]
     ) -> list[str]:
-        settings = self.settings.repair
+        settings, told = self.settings.repair, list[str]()
         for alert in firing:
             age = self._windows_since_promotion()
             setting = world.setting.model_copy(update={"windows_since_promotion": age})
@@ -354,7 +354,7 @@ class Watch:
             if not steps or why:
                 if alert.name in new:
                     self._note(alert.name, alert.version, "none", "not repaired", why or "no step is known")
-                    return [f"{alert.name} is not repaired: {why or 'no step is known'}; {'; '.join(said)}"]
+                    told.append(f"{alert.name} is not repaired: {why or 'no step is known'}; {'; '.join(said)}")
                 continue
             if settings.dry_run:
                 if alert.name in new:
@@ -367,8 +367,8 @@ class Watch:
                 worse_is="less" if rule.below is not None else "more",
             )  # fmt: skip
             self._save(repair=begun)
-            return self._apply(world, around)
-        return []
+            return [*told, *self._apply(world, around)]
+        return told
 
     def _go_on(self, world: World, around: Machine, now: float) -> list[str]:
         under_way = self.state.repair
