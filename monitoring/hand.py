@@ -67,6 +67,10 @@ class Hand(Protocol):
         """What a step began and is not at its end; empty when nothing is."""
         ...
 
+    def serving(self) -> str:
+        """What serves, and how it is run."""
+        ...
+
 
 class Long(Protocol):
     """Starts what takes long."""
@@ -134,6 +138,12 @@ class RouterHand:
         state = self._store.state()
         said = self._long.busy() if self._long else ""
         return said or ("" if state.phase == "idle" else f"the router: {state.phase}")
+
+    def serving(self) -> str:
+        """Version, settings and how manieth process of the slot that callers are led to."""
+        state = self._store.state()
+        slot = state.slot(state.champion)
+        return f"version {slot.version} with {slot.running.said}, process {slot.turn}"
 
     def _for_long(self) -> Long:
         if self._long is None:

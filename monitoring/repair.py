@@ -46,6 +46,7 @@ class Repair(Record):
     steps: tuple[Step, ...]  # what is left, the first of them under way
     phase: Phase = "apply"
     since: float = 0.0  # when the phase began
+    origin: str = ""  # what served before the step under way, once that was begun
     done: str = ""
     before: float | None = None
     worse_is: Literal["more", "less"] = "more"
@@ -158,5 +159,5 @@ def better(repair: Repair, value: float | None, share: float) -> bool:
 
 def _next(repair: Repair, tried: Try) -> Move:
     tries, steps = (*repair.tries, tried), repair.steps[1:]
-    after = repair.model_copy(update={"tries": tries, "steps": steps, "phase": "apply", "done": ""})
+    after = repair.model_copy(update={"tries": tries, "steps": steps, "phase": "apply", "done": "", "origin": ""})
     return Move(after, "apply", tried) if steps else Move(None, "escalate", tried)

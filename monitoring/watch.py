@@ -423,7 +423,7 @@ class Watch:
             try:
                 if why:
                     raise ResourceError(why)
-                done = world.hand.apply(step, around, f"{under_way.alert}: {'; '.join(under_way.causes)}"[:500])
+                done = self._done(world.hand, under_way, around)
             except EdgewrightError as problem:
                 told += self._follow(repair.failed(under_way, str(problem)), under_way, world, around, go_on=False)
                 continue
@@ -432,6 +432,16 @@ class Watch:
             self._note(under_way.alert, under_way.version, step, "applied", done, under_way.before)
             told.append(f"{under_way.alert}: {step} is tried: {done}")
         return told
+
+    def _done(self, hand: Hand, under_way: Repair, around: Machine) -> str:
+        """Take a step once: what a monitor did that was killed before it could say so is not done again."""
+        serving, step = hand.serving(), under_way.steps[0]
+        if under_way.origin:
+            at = hand.busy()
+            if at or serving != under_way.origin:
+                return f"{at or serving} (begun before this monitor was)"
+        self._save(repair=under_way.model_copy(update={"origin": serving}))
+        return hand.apply(step, around, f"{under_way.alert}: {'; '.join(under_way.causes)}"[:500])
 
     def _follow(
         self, move: repair.Move, before: Repair, world: World, around: Machine, go_on: bool = True

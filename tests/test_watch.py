@@ -37,7 +37,7 @@ class Hand:
     def __init__(self, effect: Callable[[str, Step], None] = lambda what, step: None) -> None:
         self.did: list[str] = []
         self.effect, self.cannot = effect, set[str]()
-        self.at = ""
+        self.at, self.serves = "", "version 3"
 
     def apply(self, step: Step, machine: Machine, why: str) -> str:
         if step in self.cannot:
@@ -54,6 +54,9 @@ class Hand:
 
     def busy(self) -> str:
         return self.at
+
+    def serving(self) -> str:
+        return self.serves
 
     def _note(self, what: str, step: Step) -> None:
         self.did.append(f"{what} {step}")
@@ -162,8 +165,9 @@ def test_switched_off_dry_or_out_of_budget_nothing_is_touched(
     assert [entry.outcome for entry in course.watching.state.shown] == [outcome]
 
 
-def test_a_monitor_that_was_killed_goes_on_with_the_repair_under_way(
-    course: Course, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("done", [True, False])
+def test_a_monitor_that_was_killed_goes_on_and_does_nothing_twice(
+    course: Course, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     for _ in range(4):
         course.look()
@@ -178,10 +182,13 @@ def test_a_monitor_that_was_killed_goes_on_with_the_repair_under_way(
     assert course.watching.state.repair is not None
     course.watching = Watch(course.place, course.settings, lambda: course.now)
     course.hand.effect = lambda what, step: None
+    if done:
+        course.hand.serves = "version 3 with cores 1"
     course.look()
-    assert course.hand.did[:2] == ["apply cores", "apply cores"]  # an order that was given twice changes nothing twice
+    assert course.hand.did == ["apply cores"] * (1 if done else 2)
     assert course.watching.state.repair is not None
     assert course.watching.state.repair.phase == "observe"
+    assert ("begun before this monitor was" in course.watching.state.repair.done) is done
 
 
 def test_other_prompts_start_an_optimization_that_is_waited_for(course: Course) -> None:
