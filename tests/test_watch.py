@@ -24,6 +24,7 @@ from tests import logs, pipelines
 from tests.conftest import ROOT
 
 LENGTH = 100.0
+NEVER = 10**6  # rows, so that nothing is compared: that takes most of a second each time
 RULES = {
     "slow": Rule(metric="inter_token_p50_ms", kind="rate", above=2.0, severity="page", runbook="look"),
     "drift": Rule(metric="drift", kind="drift", severity="page", runbook="look"),
@@ -68,7 +69,7 @@ class Course:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         block = {
-            "window_s": LENGTH, "rules": RULES, "drift": Drift(fewest=100),
+            "window_s": LENGTH, "rules": RULES, "drift": Drift(fewest=NEVER),
             "repair": Repair(observe_s=1.0, cool_down_s=0.0), **settings,
         }  # fmt: skip
         self.settings = Monitor.model_validate(block)
@@ -101,12 +102,18 @@ def course(tmp_path: Path) -> Course:
     return Course(tmp_path)
 
 
-def test_ordinary_traffic_raises_nothing_and_the_first_window_is_the_reference(course: Course) -> None:
-    made = [course.look() for _ in range(6)]
+@pytest.fixture
+def compared(tmp_path: Path) -> Course:
+    """The same with windows that are compared with the first."""
+    return Course(tmp_path, drift=Drift(fewest=100))
+
+
+def test_ordinary_traffic_raises_nothing_and_the_first_window_is_the_reference(compared: Course) -> None:
+    made = [compared.look() for _ in range(6)]
     assert [one.drift for one in made] == ["none"] * 6
     assert "is the reference from now on" in made[0].why
     assert all(one.rows > 250 for one in made)
-    assert (course.watching.state.alerts, course.sent, course.hand.did) == ((), [], [])
+    assert (compared.watching.state.alerts, compared.sent, compared.hand.did) == ((), [], [])
 
 
 def test_a_slow_server_is_diagnosed_repaired_and_told_of(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,42 +198,42 @@ def test_a_monitor_that_was_killed_goes_on_and_does_nothing_twice(
     assert ("begun before this monitor was" in course.watching.state.repair.done) is done
 
 
-def test_other_prompts_start_an_optimization_that_is_waited_for(course: Course) -> None:
+def test_other_prompts_start_an_optimization_that_is_waited_for(compared: Course) -> None:
     for _ in range(3):
-        course.look()
-    course.hand.effect = lambda what, step: setattr(course.hand, "at", "the optimization runs")
-    assert course.look(rarity=2.0, content=1.0).drift == "drift"
-    assert course.hand.did == ["apply reoptimize"]
+        compared.look()
+    compared.hand.effect = lambda what, step: setattr(compared.hand, "at", "the optimization runs")
+    assert compared.look(rarity=2.0, content=1.0).drift == "drift"
+    assert compared.hand.did == ["apply reoptimize"]
     for _ in range(3):
-        course.look(rarity=2.0, content=1.0)
-    assert course.hand.did == ["apply reoptimize"]
-    course.hand.at = ""
-    course.look()
-    course.look()
-    assert course.watching.state.repair is None
-    assert [entry.outcome for entry in course.watching.state.shown] == ["applied", "kept"]
+        compared.look(rarity=2.0, content=1.0)
+    assert compared.hand.did == ["apply reoptimize"]
+    compared.hand.at = ""
+    compared.look()
+    compared.look()
+    assert compared.watching.state.repair is None
+    assert [entry.outcome for entry in compared.watching.state.shown] == ["applied", "kept"]
 
 
-def test_right_answers_that_become_fewer_are_drift_also_where_labels_begin_late(course: Course) -> None:
+def test_right_answers_that_become_fewer_are_drift_also_where_labels_begin_late(compared: Course) -> None:
     def judged(share: float) -> Window:
         lines = [
-            Judgement(request_id=f"req-{course.number + 1}-{place}", right=float(place % 20 < 20 * share))
+            Judgement(request_id=f"req-{compared.number + 1}-{place}", right=float(place % 20 < 20 * share))
             for place in range(300)
         ]
-        with (course.place.store.folder / JUDGEMENTS).open("a") as stream:
+        with (compared.place.store.folder / JUDGEMENTS).open("a") as stream:
             stream.writelines(one.model_dump_json() + "\n" for one in lines)
-        return course.look()
+        return compared.look()
 
-    assert course.look().drift == "none"
+    assert compared.look().drift == "none"
     assert [judged(0.9).drift for _ in range(3)] == ["none"] * 3
     wrong = judged(0.3)
     assert (wrong.drift, [one.name for one in wrong.signals if one.drifted]) == ("drift", ["right answers"])
     assert wrong.figures["accuracy"].value == pytest.approx(0.3, abs=0.05)
 
 
-def test_small_windows_wait_until_there_is_enough_to_compare(course: Course) -> None:
-    course.look()
-    made = [course.look(40, rarity=2.0, content=1.0) for _ in range(3)]
+def test_small_windows_wait_until_there_is_enough_to_compare(compared: Course) -> None:
+    compared.look()
+    made = [compared.look(40, rarity=2.0, content=1.0) for _ in range(3)]
     assert [one.drift for one in made] == ["inconclusive", "inconclusive", "drift"]
 
 
@@ -238,15 +245,15 @@ def test_a_missing_log_is_told_and_over_when_it_is_back(course: Course) -> None:
     assert "over" in course.sent[1]
 
 
-def test_what_is_broken_on_the_disk_is_put_aside_and_named(course: Course) -> None:
-    course.look()
-    (course.place.folder / "state.json").write_text("{")
-    next(iter((course.place.folder / "reference").glob("*.parquet"))).write_bytes(b"no parquet")
-    course.watching = Watch(course.place, course.settings, lambda: course.now)
-    assert course.watching.state.number == 0
-    course.number = 0
-    assert "is the reference from now on" in course.look().why
-    assert (course.place.folder / "state.unreadable.json").exists()
+def test_what_is_broken_on_the_disk_is_put_aside_and_named(compared: Course) -> None:
+    compared.look()
+    (compared.place.folder / "state.json").write_text("{")
+    next(iter((compared.place.folder / "reference").glob("*.parquet"))).write_bytes(b"no parquet")
+    compared.watching = Watch(compared.place, compared.settings, lambda: compared.now)
+    assert compared.watching.state.number == 0
+    compared.number = 0
+    assert "is the reference from now on" in compared.look().why
+    assert (compared.place.folder / "state.unreadable.json").exists()
 
 
 def test_a_clock_before_the_last_window_is_an_error_with_what_to_do(course: Course) -> None:
