@@ -221,5 +221,7 @@ def stratified(table: pd.DataFrame, most: int, seed: int = 17) -> pd.DataFrame:
         if sum(take) >= most:
             break
         take[place] += take[place] < len(groups[place])
+    while sum(take) > most and max(take) > 1:  # what rare groups were given comes from the largest
+        take[take.index(max(take))] -= 1
     chosen = [dice.choice(rows, count, replace=False) for rows, count in zip(groups, take, strict=True)]
     return table.iloc[np.sort(np.concatenate(chosen))].reset_index(drop=True)
