@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.bench import Limit, conclude
-from flows.drill_repair import WHAT, WHO, WHY, bench
+from flows.drill_repair import bench, sentences
 from monitoring import drift, rows, windows
 from monitoring.windows import Counted, Machine
 from tasks.backends.sampling import Sampling
@@ -105,12 +104,6 @@ def judge(folder: Path, until: float) -> dict[str, float]:
 # -- what is found, and what is not there ------------------------------------------------------------------------------
 
 
-def foreign(count: int) -> list[str]:
-    """Prompts of another language."""
-    dice = random.Random(7)  # noqa: S311 - chance, not a secret
-    return [f"{dice.choice(WHO)} {dice.choice(WHAT)}, {dice.choice(WHY)}. {number}?" for number in range(count)]
-
-
 def manuals(count: int) -> list[str]:
     """Prompts of another domain: passages of Python's own manual."""
     from pydoc_data.topics import topics
@@ -126,7 +119,7 @@ def answered(scratch: Path) -> tuple[Path, dict[str, pd.DataFrame], float]:
         ordinary = list(one.traffic.prompts)
         seconds = 0.0
         for name, prompts, count in (
-            ("ordinary", ordinary, ORDINARY), ("language", foreign(600), OTHERS), ("domain", manuals(600), OTHERS),
+            ("ordinary", ordinary, ORDINARY), ("language", sentences(600), OTHERS), ("domain", manuals(600), OTHERS),
         ):  # fmt: skip
             one.traffic.prompts = prompts
             time.sleep(2.0)  # what is under way is of the ones before

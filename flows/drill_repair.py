@@ -22,7 +22,9 @@ import yaml
 
 from flows import monitor as command
 from flows.bench import Limit
+from flows.drill import tell
 from flows.echo import Faults
+from flows.reoptimize import Loop, window_file
 from flows.rig import LONG_S, ROOT, Rig, Traffic, idle, serving
 from monitoring import notices
 from monitoring.alerts import Alert, Event
@@ -31,7 +33,6 @@ from monitoring.watch import Place, Watch, World
 from monitoring.windows import Window
 from tasks import config
 from tasks.backends import gguf
-from tasks.config import Monitor
 from tasks.errors import EdgewrightError
 from tasks.models.source import sample_path
 from tasks.models.text_data import read_rows
@@ -137,11 +138,6 @@ class Bench:
         return any(alert.name == name and alert.fired for alert in self.watching.state.alerts)
 
 
-def tell(line: str) -> None:
-    """One line of progress."""
-    print(f"drill: {line}", file=sys.stderr, flush=True)
-
-
 @contextmanager
 def bench(folder: Path) -> Iterator[Bench]:
     """Two versions of the sample, a larger and a smaller one; the larger serves."""
@@ -165,13 +161,12 @@ def bench(folder: Path) -> Iterator[Bench]:
     )  # fmt: skip
     with serving(made), Traffic(made.base, made.model, CALLERS, tokens=TOKENS, pause_s=PAUSE_S) as traffic:
         traffic.prompts = [row[:200] for row in read_rows("gsm8k")[:400]]
-        watching = Watch(place, Monitor.model_validate(config.load(made.folder / "params.yaml").monitor.model_dump()))
+        watching = Watch(place, config.load(made.folder / "params.yaml").monitor)
         yield Bench(made, traffic, watching, folder)
 
 
 def control(one: Bench, windows: int = CONTROL) -> dict[str, float]:
     """Ordinary traffic: alerts and actions, of which there must be none."""
-    one.traffic.prompts = list(one.traffic.prompts)
     alerts: set[str] = set()
     for _ in range(windows):
         one.window()
@@ -327,7 +322,7 @@ def wrong(one: Bench) -> Timeline:
     )  # fmt: skip
 
 
-class Checkout(command.Loop):
+class Checkout(Loop):
     """The way back to optimization in a copy of this checkout, whose winner is ordered into the rig's router."""
 
     def __init__(self, one: Bench) -> None:
@@ -339,7 +334,7 @@ class Checkout(command.Loop):
 
     def reoptimize(self) -> str:
         """Begin it, in the quick profile."""
-        file = command.window_file(self._where, 60)
+        file = window_file(self._where, 60)
         _checkout(self._folder)
         line = [sys.executable, "-m", "flows.run", "--profile", "quick", "-S", f"data.source={file}"]
         with (self._one.scratch / "reoptimize.log").open("ab") as log:
@@ -373,11 +368,16 @@ class Checkout(command.Loop):
             os.killpg(self._run.pid, signal.SIGKILL)
 
 
+def sentences(count: int) -> list[str]:
+    """Prompts of another language."""
+    dice = random.Random(7)  # noqa: S311 - chance, not a secret
+    return [f"{dice.choice(WHO)} {dice.choice(WHAT)}, {dice.choice(WHY)}. {number}?" for number in range(count)]
+
+
 def foreign(one: Bench) -> Timeline:
     """Callers of another country: an optimization with their prompts is begun, gated, and its winner promoted."""
-    dice = random.Random(7)  # noqa: S311 - chance, not a secret
     before, loop = one.traffic.prompts, Checkout(one)
-    asked = [f"{dice.choice(WHO)} {dice.choice(WHAT)}, {dice.choice(WHY)}. {number}?" for number in range(600)]
+    asked = sentences(600)
     one.long = loop
 
     def inject() -> None:

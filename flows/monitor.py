@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from flows import progress, server
+from flows.reoptimize import Loop
 from monitoring import shadow, watch
 from monitoring.diagnose import Setting
 from monitoring.hand import Choice, Defaults, Hand, ImpossibleError, Long, RouterHand, in_background
 from monitoring.notices import sender
-from monitoring.rows import NOT_CALLERS
 from monitoring.shadow import Asked, Read
-from monitoring.watch import BOOK, FOLDER, Place, State, Watch, World
+from monitoring.watch import BOOK, FOLDER, Place, Watch, World
 from monitoring.windows import Window
-from tasks import config, ledger, paths
+from tasks import config, paths
 from tasks.config import Params
 from tasks.errors import EXIT_OK, ConfigError, DataError
 from tasks.packaging.manifest import CONTENTS, Contents
@@ -35,8 +31,7 @@ from tasks.promotion import store as rollouts
 from tasks.promotion.__main__ import packaged
 from tasks.promotion.rollout import Slot
 from tasks.promotion.store import Store
-from tasks.records import Ceiling, Record, write_text
-from tasks.serve import prediction_log
+from tasks.records import Ceiling
 from tasks.stage import run_stage
 
 if TYPE_CHECKING:
@@ -44,21 +39,6 @@ if TYPE_CHECKING:
 
 WITHIN_S = 0.5  # of its time, the loop wakes up
 SHOWN = ("requests_per_s", "error_rate", "first_token_p95_ms", "inter_token_p50_ms", "memory_mb", "confidence_p50")
-
-
-class Started(Record):
-    """The process of an optimization."""
-
-    pid: int
-    created: float
-
-
-class Request(Record):
-    """What somebody who retrains models is asked for."""
-
-    when: str
-    why: str
-    data: str  # the window's prompts and answers, where the log keeps texts
 
 
 def place(folder: Path = rollouts.FOLDER, url: str = "", kept: Path = FOLDER, book: Path = BOOK) -> Place:
@@ -70,7 +50,7 @@ def world(where: Place, params: Params, packages: Sequence[Path] = (), long: Lon
     """What is served, which versions there are, and who may change it."""
     state = where.store.state()
     slot = state.slot(state.champion)
-    defaults = Defaults(cores=tuple(sorted(_usable())), slots=params.serve.slots, context=params.serve.context_tokens)
+    defaults = Defaults(cores=config.cores(), slots=params.serve.slots, context=params.serve.context_tokens)
     hand: Hand | None = None
     if where.store.runs():
         hand = RouterHand(
@@ -104,23 +84,16 @@ def _link(where: Place, model: str, window: Window) -> None:
         )
 
 
-def _usable() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-
-
 def _setting(slot: Slot, params: Params, defaults: Defaults) -> Setting:
     folder = Path(slot.package) if slot.package else paths.PACKAGE
     try:
         contents = Contents.read(folder / CONTENTS)
     except DataError:
-        return Setting(backend="torch", version=slot.version, threads=len(defaults.cores), slots=defaults.slots,
-                       context=defaults.context)  # fmt: skip
+        return Setting(backend="torch", version=slot.version, slots=defaults.slots)
     return Setting(
         backend=contents.backend,
         version=slot.version or contents.results_digest[:12],
-        threads=slot.running.threads or len(slot.running.cores or defaults.cores),
         slots=slot.running.slots or defaults.slots,
-        context=slot.running.context or defaults.context,
         artifact_mb=size_mb(folder / "model"),
         bandwidth_gb_s=_bandwidth(),
     )
@@ -178,84 +151,6 @@ def choices(model: str, packages: Sequence[Path] = ()) -> list[Choice]:
                size_mb=size_mb(Path(one.package) / "model"))
         for one in slots
     ]  # fmt: skip
-
-
-class Loop:
-    """The way back to optimization: by `make run` with the window as data, or by a request to those who train."""
-
-    def __init__(self, where: Place, params: Params) -> None:
-        """Of one server."""
-        self._where, self._params = where, params
-
-    def reoptimize(self) -> str:
-        """Start `optimize` with the window as calibration and evaluation data.
-
-        What passes its gates becomes a version with the alias champion; the router leads callers to it by its ramp.
-        """
-        needed = self._params.data.evaluation_rows + self._params.data.calibration_rows
-        file, log = window_file(self._where, needed), self._where.folder / "reoptimize.log"
-        started = in_background(["flows.run", "-S", f"data.source={file.resolve()}"], log)
-        process = psutil.Process(started.pid)
-        Started(pid=process.pid, created=process.create_time()).write(self._where.folder / "reoptimize.json")
-        return f"optimization with what callers asked is under way, process {started.pid}, {log}"
-
-    def retrain(self, why: str) -> str:
-        """A file for whoever trains models."""
-        try:
-            data = str(window_file(self._where, 1))
-        except ImpossibleError as problem:
-            data = str(problem)
-        file = self._where.folder / "retrain.json"
-        Request(when=ledger.now(), why=why, data=data).write(file)
-        return f"asked for in {file}"
-
-    def busy(self) -> str:
-        """Whether the optimization runs."""
-        try:
-            started = Started.read(self._where.folder / "reoptimize.json")
-            found = psutil.Process(started.pid)
-            same = abs(found.create_time() - started.created) < 0.01 and found.status() != psutil.STATUS_ZOMBIE
-        except (DataError, psutil.Error):
-            return ""
-        return "the optimization runs" if same else ""
-
-
-def window_file(where: Place, least: int, most: int = 4000) -> Path:
-    """What callers asked since prompts became others, and the answers, as data for `optimize`; each prompt once.
-
-    Of too few, those before as well. Raises ImpossibleError where the log keeps no texts, or too few altogether.
-    """
-    kept: dict[str, tuple[float, dict[str, str]]] = {}
-    for name in watch.SLOTS:
-        folder = where.store.folder / name
-        for one in prediction_log.read(folder) if folder.is_dir() else ():
-            if one.prompt and one.answer and one.outcome == "ok" and not one.request_id.startswith(NOT_CALLERS):
-                when = datetime.fromisoformat(one.when).timestamp()
-                if one.prompt not in kept or when >= kept[one.prompt][0]:
-                    kept[one.prompt] = (when, {"question": one.prompt, "answer": one.answer})
-    if len(kept) < least:
-        raise ImpossibleError(
-            f"the log holds {len(kept)} different prompts with their texts, {least} are needed; "
-            "with serve.log_text they are kept"
-        )
-    newest_first = sorted(kept.values(), key=lambda one: -one[0])
-    seen = where.folder / "state.json"
-    since = changed_since(State.read(seen).windows if seen.exists() else ())
-    count = max(least, sum(when >= since for when, _ in newest_first))
-    file = where.folder / "window.jsonl"
-    write_text(file, "".join(json.dumps(one) + "\n" for _, one in newest_first[: min(count, most)]))
-    return file
-
-
-def changed_since(windows: Sequence[Window]) -> float:
-    """When prompts became others: the end of the last window without drift, before those with it; 0 where none was.
-
-    >>> made = [Window(number=n, began=n, ended=n + 1, version="1", rows=9, drift=d)
-    ...         for n, d in enumerate(("none", "inconclusive", "drift", "drift"))]
-    >>> changed_since(made), changed_since(made[2:])
-    (1.0, 0.0)
-    """
-    return next((one.ended for one in reversed(windows) if one.drift == "none"), 0.0)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

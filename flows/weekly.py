@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from pydantic import ValidationError
-
 from monitoring.repair import Entry
 from monitoring.watch import BOOK, FOLDER, WINDOWS
 from monitoring.windows import Window
+from tasks import ledger
 from tasks.promotion.store import TRANSITIONS, Transition, transitions
 from tasks.records import write_text
 from tasks.stage import run_stage
@@ -24,29 +23,13 @@ MISSED = 1.5  # times the usual distance between two windows
 
 
 def windows(file: Path, since: float) -> list[Window]:
-    """Whole lines of the file of windows that began since then; a torn one is left out."""
-    found = []
-    for line in file.read_bytes().splitlines() if file.exists() else ():
-        try:
-            one = Window.model_validate_json(line)
-        except ValidationError:
-            continue
-        if one.ended >= since:
-            found.append(one)
-    return found
+    """Windows that ended since then."""
+    return [one for one in ledger.entries(file, Window)[0] if one.ended >= since]
 
 
 def repairs(book: Path, since: float) -> list[Entry]:
     """Lines of the book of repairs since then."""
-    found = []
-    for line in book.read_bytes().splitlines() if book.exists() else ():
-        try:
-            one = Entry.model_validate_json(line)
-        except ValidationError:
-            continue
-        if datetime.fromisoformat(one.when).timestamp() >= since:
-            found.append(one)
-    return found
+    return [one for one in ledger.entries(book, Entry)[0] if datetime.fromisoformat(one.when).timestamp() >= since]
 
 
 def gaps(seen: Sequence[Window], every: float) -> list[tuple[float, float]]:

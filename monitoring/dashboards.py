@@ -25,8 +25,9 @@ UID = "edgewright"
 WIDTH, HEIGHT, ACROSS = 8, 7, 3  # of a panel in Grafana's grid of 24, and how many stand in a row
 GROUPS: tuple[Group, ...] = ("performance", "quality", "resources", "business", "security")
 SOURCE = {"type": "prometheus", "uid": "${source}"}
-OFFSET = "1h"  # what a rate is compared with
+OFFSET = "1h"  # what a rate is compared with, and the long look at an error budget
 WEBHOOK = "http://127.0.0.1:9095/"  # where Alertmanager posts, unless another address is given
+ALERTMANAGER = "127.0.0.1:9093"
 AGAIN = {"page": "1h", "warn": "6h"}
 
 
@@ -89,8 +90,11 @@ def _stat(title: str, query: str, legend: str = "") -> dict[str, Any]:
 
 
 def prometheus_rules(rules: Mapping[str, Rule]) -> tuple[dict[str, Any], list[str]]:
-    """A series recorded for each metric, and an alert for each rule; and the rules that Prometheus cannot judge."""
-    recorded = [{"record": f"edgewright:{one.name}", "expr": one.promql} for one in METRICS if one.promql]
+    """A series recorded for each metric, and an alert for each rule; and the rules that Prometheus cannot judge.
+
+    A percentile of nothing is NaN, and one NaN makes an hour's average NaN: `>= 0` keeps it from being recorded.
+    """
+    recorded = [{"record": f"edgewright:{one.name}", "expr": f"({one.promql}) >= 0"} for one in METRICS if one.promql]
     alerts, left_out = [], []
     for name, rule in rules.items():
         query = expression(rule)
@@ -102,7 +106,7 @@ def prometheus_rules(rules: Mapping[str, Rule]) -> tuple[dict[str, Any], list[st
             "annotations": {"summary": f"{rule.metric} of the served model", "runbook": rule.runbook},
         }  # fmt: skip
         if rule.windows > 1:
-            alert["for"] = SPAN
+            alert["for"] = f"{(rule.windows - 1) * int(SPAN.removesuffix('m'))}m"
         alerts.append(alert)
     groups = [{"name": "edgewright-figures", "interval": "15s", "rules": recorded}]
     return {"groups": [*groups, {"name": "edgewright-alerts", "rules": alerts}]}, left_out
@@ -112,7 +116,7 @@ def expression(rule: Rule) -> str:
     """A rule in PromQL; empty where Prometheus does not have its metric.
 
     >>> expression(Rule(metric="ready", below=1.0, runbook=""))
-    'edgewright:ready < 1'
+    'edgewright:ready < 1 or absent(edgewright:ready)'
     """
     metric = BY_NAME.get(rule.metric)
     if rule.kind == "drift" or metric is None or not metric.promql:
@@ -123,13 +127,17 @@ def expression(rule: Rule) -> str:
     if rule.kind == "burn":
         assert rule.objective is not None and rule.above is not None
         most = f"{rule.above * (1 - rule.objective):g}"
-        return f"{series} > {most} and avg_over_time({series}[1h]) > {most}"
-    usual = f" * avg_over_time({series}[{OFFSET}] offset {SPAN})" if rule.kind == "rate" else ""
+        long = metric.promql.replace(f"[{SPAN}]", f"[{OFFSET}]")  # of all requests of the hour, also where few asked
+        return f"{series} > {most} and {long} > {most}"
+    usual = f" * quantile_over_time(0.5, {series}[{OFFSET}] offset {SPAN})" if rule.kind == "rate" else ""
     parts = [
         f"{series} {sign} {limit:g}{usual}"
         for sign, limit in ((">", rule.above), ("<", rule.below))
         if limit is not None
     ]
+    # A server that is gone, or behind a router not ready, says nothing.
+    if metric.unit == "bool" and rule.below is not None:
+        parts.append(f"absent({series})")
     return " or ".join(parts)
 
 
@@ -154,6 +162,7 @@ def prometheus(host: str, port: int) -> dict[str, Any]:
     return {
         "global": {"scrape_interval": "15s"},
         "rule_files": ["rules.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [ALERTMANAGER]}]}]},
         "scrape_configs": [
             {"job_name": f"edgewright{name}", "metrics_path": path, "static_configs": [{"targets": [target]}]}
             for name, path in paths.items()

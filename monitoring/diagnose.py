@@ -32,9 +32,7 @@ class Setting(Record):
 
     backend: Backend
     version: str
-    threads: int
     slots: int
-    context: int
     artifact_mb: float | None = None
     bandwidth_gb_s: float | None = None  # that this machine reads from memory at most, where that was measured
     windows_since_promotion: int | None = None  # None where it was longer ago than is remembered

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import threading
 import time
@@ -16,6 +17,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from monitoring import scrape
 from monitoring.metrics import METRICS
@@ -35,8 +37,6 @@ HISTOGRAMS = {
     "queue": "edgewright_queue_seconds",
 }
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-ERRORS = {"unauthorized_rate": ("unauthorized",), "too_large_rate": ("too-large", "too-slow"),
-          "malformed_rate": ("malformed",)}  # fmt: skip
 SHOWN = 12  # repairs
 
 
@@ -49,21 +49,27 @@ def figures(before: Scrape, after: Scrape) -> dict[str, float | None]:
         for word, share in SHARES.items():
             found = scrape.quantile(before, after, series, share)
             made[f"{name}_{word}_ms"] = None if found is None else 1000 * found
-    asked = grown("edgewright_requests_total")
-    good = grown("edgewright_requests_total", outcome="ok") + grown("edgewright_requests_total", outcome="gone-away")
+    counted = scrape.counted(before, after)
+    asked = counted["answered"]
+    good = sum(grown(scrape.REQUESTS, outcome=outcome) for outcome in ("ok", "gone-away"))
     made["requests_per_s"], made["answered"] = asked / seconds, asked
     made["tokens_per_s"] = grown("edgewright_tokens_total", kind="generated") / seconds
-    made["error_rate"] = (asked - good) / asked if asked else None
-    for name, kinds in ERRORS.items():
-        count = sum(grown("edgewright_errors_total", kind=kind) for kind in kinds)
-        made[name] = count / (asked + count) if asked + count else None
+    refused = counted["refused"]
+    made["error_rate"] = (asked - good + refused) / (asked + refused) if asked + refused else None
+    for name in ("unauthorized", "too_large", "malformed"):
+        count = counted[name]
+        made[f"{name}_rate"] = count / (asked + count) if asked + count else None
     made["suspicious_rate"] = grown("edgewright_suspicious_total") / asked if asked else None
     for name, series in (("waiting", "waiting"), ("restarts", "model_restarts"), ("log_lines_lost", "log_lines_lost")):
         made[name] = scrape.value(after, f"edgewright_{series}")
-    made["ready"] = min((one for _, one in after.of("edgewright_ready", {})), default=None)
+    made["ready"] = max((one for _, one in after.of(scrape.READY, {})), default=None)
     memory = scrape.value(after, "edgewright_model_memory_bytes")
     made["memory_mb"] = None if memory is None else memory / 1e6
-    return {metric.name: made.get(metric.name) for metric in METRICS if metric.promql}
+    return {metric.name: _finite(made.get(metric.name)) for metric in METRICS if metric.promql}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 class Live:
@@ -113,7 +119,7 @@ class Live:
         """Alerts and repairs, as the monitor's state has them; nothing where none runs."""
         try:
             state = State.read(self._folder / "state.json")
-        except DataError:
+        except (DataError, OSError):
             return {"alerts": [], "repairs": [], "drift": ""}
         alerts = [one for one in state.alerts if one.fired]
         return {
@@ -153,9 +159,18 @@ def handler(live: Live) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def _is_address(url: str) -> bool:
+    """Whether it is a server's address and nothing more, with a port that can be."""
+    try:
+        parts = urlsplit(url)
+        return re.fullmatch(r"https?://[\w.\-\[\]:]+", url) is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def serve(url: str, port: int) -> None:
     """Serve until stopped; raises ConfigError for what is no address, ResourceError for a port that is taken."""
-    if not re.fullmatch(r"https?://[\w.\-\[\]:]+", url):
+    if not _is_address(url):
         raise ConfigError(f"--url {url!r} must be like http://127.0.0.1:8080")
     live = Live(url)
     try:

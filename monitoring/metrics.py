@@ -25,9 +25,22 @@ def _quantile(share: float, series: str, factor: int = 1000) -> str:
     return f"{factor} * histogram_quantile({share}, {inner})"
 
 
+def _sum(series: str) -> str:
+    """A rate over all servers; 0 where nothing of the kind was ever counted."""
+    return f"(sum(rate(edgewright_{series}[{SPAN}])) or vector(0))"
+
+
+def _share(some: str, of: str) -> str:
+    return f"{some} / clamp_min({of}, 0.001)"
+
+
+ASKED, BUSY = _sum("requests_total"), _sum('errors_total{kind="busy"}')
+
+
 def _rate(kinds: str) -> str:
-    asked = f"clamp_min(sum(rate(edgewright_requests_total[{SPAN}])), 0.001)"
-    return f'sum(rate(edgewright_errors_total{{kind=~"{kinds}"}}[{SPAN}])) / {asked}'
+    # Such calls are refused before they count as requests; without them in the sum the share would pass 100%.
+    bad = _sum(f'errors_total{{kind=~"{kinds}"}}')
+    return _share(bad, f"{ASKED} + {bad}")
 
 
 def _quantiles(name: str, title: str, series: str) -> tuple[Metric, ...]:
@@ -51,12 +64,11 @@ METRICS: tuple[Metric, ...] = (
            f"sum(increase(edgewright_requests_total[{SPAN}]))"),
     Metric("waiting", "Requests that wait", "none", "performance", "sum(edgewright_waiting)"),
     Metric("error_rate", "Requests that failed", "percentunit", "performance",
-           f'sum(rate(edgewright_requests_total{{outcome!~"ok|gone-away"}}[{SPAN}]))'
-           f" / clamp_min(sum(rate(edgewright_requests_total[{SPAN}])), 0.001)"),
+           _share(f"""({_sum('requests_total{outcome!~"ok|gone-away"}')} + {BUSY})""", f"{ASKED} + {BUSY}")),
     Metric("confidence_p50", "Confidence, the middle one", "percentunit", "quality"),
     Metric("confidence_p5", "Confidence, 5% below", "percentunit", "quality"),
     Metric("accuracy", "Right answers, of those that callers judged", "percentunit", "quality"),
-    Metric("ready", "Ready", "bool", "resources", "min(edgewright_ready)"),
+    Metric("ready", "Ready", "bool", "resources", "max(edgewright_ready)"),
     Metric("memory_mb", "Memory of the server", "decmbytes", "resources",
            "sum(edgewright_model_memory_bytes) / 1e6"),
     Metric("cpu_share", "Processors taken by the server", "percentunit", "resources"),
@@ -73,7 +85,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("too_large_rate", "Bodies that were too large", "percentunit", "security", _rate("too-large|too-slow")),
     Metric("malformed_rate", "Bodies that made no sense", "percentunit", "security", _rate("malformed")),
     Metric("suspicious_rate", "Prompts that try to turn the model", "percentunit", "security",
-           f"sum(rate(edgewright_suspicious_total[{SPAN}]))"
-           f" / clamp_min(sum(rate(edgewright_requests_total[{SPAN}])), 0.001)"),
+           _share(_sum("suspicious_total"), ASKED)),
 )  # fmt: skip
 BY_NAME = {metric.name: metric for metric in METRICS}

@@ -63,31 +63,34 @@ def read(
     versions: Collection[str] = (),
     judged: Mapping[str, float] | None = None,
     most: int | None = None,
+    told_since: float = 0.0,
 ) -> Rows:
     """Callers' requests that ended in [since, until), seconds since the epoch, of all logs in `folders`.
 
     `versions` are those that are known, where that is to be checked; `judged` are callers' judgements by request id.
-    Of more than `most` rows, the newest are kept.
+    Of more than `most` rows, the newest are kept. What is wrong with a line is told where the line before it ended at
+    `told_since` or later: a line that is torn has no time of its own, and a window tells of its own lines alone.
     """
     columns, problems = Columns(), Counter[str]()
     for folder in folders:
         before = 0.0
         for file in files(folder, since):
             for line in lines(file):
-                found = _parsed(line, problems)
+                own = not before or before >= max(since, told_since)
+                found = _parsed(line, problems if own else Counter())
                 if found is None:
                     continue
                 row, ended = found
-                if ended < before - BACKWARDS_S:
+                if ended < before - BACKWARDS_S and own:
                     problems["the clock went backwards"] += 1
                 before = ended
                 if since <= ended < until and not row["request_id"].startswith(NOT_CALLERS):
-                    _add(columns, row, ended, problems, judged or {})
+                    _add(columns, row, ended, problems if ended >= told_since else Counter(), judged or {})
     table = _table(columns)
     if versions:
         unknown = ~table["version"].isin(list(versions))
         if unknown.any():
-            for name, count in table.loc[unknown, "version"].value_counts().items():
+            for name, count in table.loc[unknown & (table["ended"] >= told_since), "version"].value_counts().items():
                 if count:
                     problems[f"unknown version {name}"] += int(count)
             table = table[~unknown]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,12 @@ from tasks.errors import DataError
 Labels = tuple[tuple[str, str], ...]
 PATHS = {"": "/metrics", "blue": "/metrics/blue", "green": "/metrics/green"}
 MOST_BYTES = 8 * 2**20
+REFUSED = {  # by name, the kinds of errors that are counted for calls that never became requests
+    "unauthorized": ("unauthorized",), "too_large": ("too-large", "too-slow"), "malformed": ("malformed",),
+    "refused": ("busy",),
+}  # fmt: skip
+REQUESTS, ERRORS, READY = "edgewright_requests_total", "edgewright_errors_total", "edgewright_ready"
+Series = tuple[tuple[str, Labels, float], ...]
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,38 @@ def fetch(base: str, timeout_s: float = 5.0) -> Scrape | None:
         try:
             with urllib.request.urlopen(f"{base}{path}", timeout=timeout_s) as answer:  # noqa: S310 - the user's own address
                 text = answer.read(MOST_BYTES).decode("utf-8", "replace")
+                if answer.length:  # of the body, not read
+                    raise DataError(f"{path} broke off, or is longer than {MOST_BYTES} bytes")
             found |= parse(text, 0.0, **({"slot": slot} if slot else {})).series
             answered = True
-        except (urllib.error.URLError, OSError, ValueError, DataError):
+        except (http.client.HTTPException, OSError, ValueError, OverflowError, DataError):
             continue
     return Scrape(time.time(), found) if answered else None
+
+
+def ready(base: str, timeout_s: float = 5.0) -> bool:
+    """Whether callers are answered: a real answer of the server, or of the one that a router leads them to."""
+    try:
+        with urllib.request.urlopen(f"{base}/v2/health/ready", timeout=timeout_s) as answer:  # noqa: S310 - the user's own address
+            return int(answer.status) == 200
+    except (http.client.HTTPException, OSError, ValueError):
+        return False
+
+
+def kept(scrape: Scrape) -> Series:
+    """What `counted` needs of a moment, to be written down."""
+    return tuple((name, had, one) for (name, had), one in scrape.series.items() if name in (REQUESTS, ERRORS, READY))
+
+
+def again(series: Series) -> Scrape:
+    """What was written down."""
+    return Scrape(0.0, {(name, had): one for name, had, one in series})
+
+
+def counted(before: Scrape, after: Scrape) -> dict[str, float]:
+    """Requests (`answered`) and refused calls, by name, between two moments."""
+    found = {name: sum(increase(before, after, ERRORS, kind=kind) for kind in kinds) for name, kinds in REFUSED.items()}
+    return {**found, "answered": increase(before, after, REQUESTS)}
 
 
 def value(scrape: Scrape, name: str, **labels: str) -> float | None:
@@ -77,13 +110,25 @@ def value(scrape: Scrape, name: str, **labels: str) -> float | None:
 def increase(before: Scrape, after: Scrape, name: str, **labels: str) -> float:
     """By how much counters grew, series by series; one below where it stood began anew with its server.
 
+    A slot that `before` does not have at all counts nothing: what it counted earlier did not happen in between.
+
     >>> increase(parse("a_total 5", 0.0), parse("a_total 7", 1.0), "a_total")
     2.0
     >>> increase(parse("a_total 5", 0.0), parse("a_total 2", 1.0), "a_total")
     2.0
     """
-    old = dict(before.of(name, labels))
-    return sum(_grown(old.get(had, 0.0), now) for had, now in after.of(name, labels))
+    return sum(grown for _, grown in _growth(before, after, name, labels))
+
+
+def _growth(before: Scrape, after: Scrape, name: str, labels: Mapping[str, str]) -> Iterator[tuple[Labels, float]]:
+    old, slots = dict(before.of(name, labels)), {_slot(had) for _, had in before.series}
+    for had, now in after.of(name, labels):
+        if _slot(had) in slots:
+            yield had, _grown(old.get(had, 0.0), now)
+
+
+def _slot(labels: Labels) -> str:
+    return dict(labels).get("slot", "")
 
 
 def _grown(before: float, now: float) -> float:
@@ -99,11 +144,10 @@ def quantile(before: Scrape, after: Scrape, name: str, share: float, **labels: s
     >>> quantile(parse(text.format(0, 0, 0), 0.0), parse(text.format(0, 10, 10), 1.0), "h", 0.5)
     1.5
     """
-    old = dict(before.of(f"{name}_bucket", labels))
     counts: dict[float, float] = {}
-    for had, now in after.of(f"{name}_bucket", labels):
+    for had, grown in _growth(before, after, f"{name}_bucket", labels):
         bound = float(dict(had)["le"])
-        counts[bound] = counts.get(bound, 0.0) + _grown(old.get(had, 0.0), now)
+        counts[bound] = counts.get(bound, 0.0) + grown
     bounds = sorted(counts)
     if not bounds or counts[bounds[-1]] <= 0:
         return None

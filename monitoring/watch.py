@@ -11,13 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
 
-from monitoring import drift, machine, notices, repair, rows, shadow, windows
+from monitoring import drift, machine, notices, repair, rows, scrape, shadow, windows
 from monitoring.alerts import Alert, Event, evaluate, look
 from monitoring.diagnose import Cause, Setting, Step, diagnose
 from monitoring.hand import Hand
@@ -51,7 +51,7 @@ class State(Record):
     number: int = 0
     until: float = 0.0  # when the last window ended
     drift_since: float = 0.0  # rows from here on were not compared yet
-    counters: dict[str, float] = Field(default_factory=dict)  # of /metrics at that time
+    series: scrape.Series = ()  # of /metrics at that time, as far as it is counted
     energy_j: float | None = None
     windows: tuple[Window, ...] = ()
     alerts: tuple[Alert, ...] = ()
@@ -129,32 +129,32 @@ class Watch:
 
     # -- one look ------------------------------------------------------------------------------------------------------
 
-    def look(self, world: World, now: float | None = None, began: float | None = None, watch_s: float = 1.0) -> Window:
-        """Take the window that ends now, and do what follows from it."""
-        now = self._clock() if now is None else now
-        state = self.state
-        since = began if began is not None else (state.until or now - self.settings.window_s)
+    def look(self, world: World, watch_s: float = machine.WATCH_S) -> Window:
+        """Take the window that ends now, and do what follows from it; the machine is looked at for `watch_s`."""
+        now, state = self._clock(), self.state
+        since = state.until or now - self.settings.window_s
         if now <= since:
             raise DataError(f"the clock stands {since - now:.0f} s before the end of the last window; set it right")
         around = machine.watch(self.addresses(), state.energy_j, watch_s)
-        counted, counters = self._counted()
-        found = rows.read(
-            self.logs, since, now, world.versions, judgements(self.place.store.folder), self.settings.most_rows
-        )
-        version = _main(found.table)
-        made = windows.figures(found.table, now - since, around, counted, self.settings.price_per_hour)
+        counted, series = self._counted()
+        # Windows that were too small to be compared are read again, with this one.
+        waiting = min(since, state.drift_since or since)
+        judged = judgements(self.place.store.folder)
+        found = rows.read(self.logs, waiting, now, world.versions, judged, self.settings.most_rows, since)
+        table = found.table[found.table["ended"] >= since]
         window = Window(
-            number=state.number + 1, began=since, ended=now, version=version, rows=len(found.table),
-            problems=dict(found.problems), figures=made,
+            number=state.number + 1, began=since, ended=now, version=_main(table), rows=len(table),
+            problems=dict(found.problems),
+            figures=windows.figures(table, now - since, around, counted, self.settings.price_per_hour),
         )  # fmt: skip
-        window, drift_since = self._drift(window, world)
+        window, drift_since = self._drift(window, found.table, waiting, world)
         if world.link is not None and window.drift != "inconclusive" and window.drift != self._last_drift(window):
             world.link(window)
         kept = (*state.windows, window)[-KEPT:]
         alerts, events = evaluate(self.settings.rules, kept, state.alerts)
         ledger.append(self.place.folder / WINDOWS, window)
         self._save(
-            number=window.number, until=now, counters=counters, energy_j=machine.read_energy(), windows=kept,
+            number=window.number, until=now, series=series, energy_j=machine.read_energy(), windows=kept,
             alerts=alerts, drift_since=drift_since,
             called=tuple(name for name in state.called if any(one.name == name for one in alerts)),
         )  # fmt: skip
@@ -189,44 +189,27 @@ class Watch:
         self.state = self.state.model_copy(update=changes)
         self.state.write(self.place.folder / "state.json")
 
-    def _counted(self) -> tuple[Counted, dict[str, float]]:
+    def _counted(self) -> tuple[Counted, scrape.Series]:
         """What /metrics counted since the last look, and where its counters stand."""
         if not self.place.url:
-            return Counted(), {}
-        from monitoring import scrape
-
-        after = scrape.fetch(self.place.url)
+            return Counted(), ()
+        answers, after = float(scrape.ready(self.place.url)), scrape.fetch(self.place.url)
         if after is None:
-            return Counted(), {}
-        before = self.state.counters
-
-        def total(name: str, kind: str) -> float:
-            return scrape.value(after, name, kind=kind) or 0.0
-
-        now = {
-            "unauthorized": total("edgewright_errors_total", "unauthorized"),
-            "too_large": total("edgewright_errors_total", "too-large") + total("edgewright_errors_total", "too-slow"),
-            "malformed": total("edgewright_errors_total", "malformed"),
-            "refused": total("edgewright_errors_total", "busy"),
-            "answered": scrape.value(after, "edgewright_requests_total") or 0.0,
-        }
-        # A counter below where it stood began anew, with its server.
-        grown = {name: value - before.get(name, 0.0) if value >= before.get(name, 0.0) else value
-                 for name, value in now.items()}  # fmt: skip
+            return Counted(ready=answers), self.state.series
+        before = self.state.series
         return Counted(
-            **grown if before else {},
+            **scrape.counted(scrape.again(before), after) if before else {},
+            ready=answers,
             waiting=scrape.value(after, "edgewright_waiting"),
-            ready=scrape.value(after, "edgewright_ready"),
             restarts=scrape.value(after, "edgewright_model_restarts"),
             log_lines_lost=scrape.value(after, "edgewright_log_lines_lost"),
-        ), now
+        ), scrape.kept(after)
 
     # -- drift ---------------------------------------------------------------------------------------------------------
 
-    def _drift(self, window: Window, world: World) -> tuple[Window, float]:
-        """The window with its comparison, and from when on rows wait for the next one."""
-        settings, since = self.settings.drift, self.state.drift_since or window.began
-        table = rows.read(self.logs, since, window.ended, world.versions, judgements(self.place.store.folder)).table
+    def _drift(self, window: Window, table: pd.DataFrame, since: float, world: World) -> tuple[Window, float]:
+        """The window with the comparison of all rows since `since`, and from when on rows wait for the next one."""
+        settings = self.settings.drift
         table = table[table["version"] == window.version] if window.version else table
         if len(table) < settings.fewest:
             why = f"{len(table)} requests of {settings.fewest}"
@@ -320,7 +303,7 @@ class Watch:
             return
         try:
             drift.Workspace(self.place.folder / "evidently", "Edgewright").add(snapshot)
-        except Exception as problem:  # noqa: BLE001 - pages are no reason to stop watching
+        except (OSError, ValueError) as problem:  # pages are no reason to stop watching
             LOG.error("Evidently's workspace cannot be written: %s", problem)
 
     # -- repair --------------------------------------------------------------------------------------------------------
@@ -484,8 +467,6 @@ class Watch:
         known = self.state.windows
         for one in reversed(transitions(self.place.transitions)):
             if one.before == "promote" and one.after == "idle" and one.champion != one.challenger:
-                from datetime import datetime
-
                 when = datetime.fromisoformat(one.when).timestamp()
                 if known and when < known[0].began:
                     return None
@@ -502,15 +483,8 @@ class Watch:
 
 def judgements(folder: Path) -> dict[str, float]:
     """Callers' judgements of answers by request id (POST /v1/feedback); lines that are none are left out."""
-    found: dict[str, float] = {}
-    for file in (folder / name / kept for name in SLOTS for kept in (f"{JUDGEMENTS}.1", JUDGEMENTS)):
-        for line in file.read_bytes().splitlines() if file.exists() else ():
-            try:
-                one = Judgement.model_validate_json(line)
-            except ValidationError:
-                continue
-            found[one.request_id] = one.right
-    return found
+    files = (folder / name / kept for name in SLOTS for kept in (f"{JUDGEMENTS}.1", JUDGEMENTS))
+    return {one.request_id: one.right for file in files for one in ledger.entries(file, Judgement)[0]}
 
 
 def _main(table: pd.DataFrame) -> str:

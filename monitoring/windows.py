@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from monitoring.drift import Signal, Verdict
-from tasks.measure.statistics import smallest_sample
+from tasks.measure.statistics import smallest_sample, wilson
 from tasks.records import Record
 
 if TYPE_CHECKING:
@@ -156,13 +156,8 @@ def share_of(some: float, whole: float) -> Figure:
     """
     if whole <= 0:
         return _none("nobody asked")
-    z, share = 1.959964, some / whole
-    middle, reach = share + z * z / (2 * whole), z * (share * (1 - share) / whole + z * z / (4 * whole**2)) ** 0.5
-    scale = 1 + z * z / whole
-    return Figure(
-        value=round(share, 6), count=round(whole), low=round(max(0.0, (middle - reach) / scale), 4),
-        high=round(min(1.0, (middle + reach) / scale), 4),
-    )  # fmt: skip
+    low, high = wilson(some, whole)
+    return Figure(value=round(some / whole, 6), count=round(whole), low=round(low, 4), high=round(high, 4))
 
 
 def _values(table: pd.DataFrame, column: str) -> NDArray[np.float64]:

@@ -379,7 +379,14 @@ def shared_threads() -> int:
 
 def usable_cores() -> int:
     """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(cores())
+
+
+def cores() -> tuple[int, ...]:
+    """The same by their numbers."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
 
 
 def parse(raw: Mapping[str, Any], where: str = "params") -> Params:

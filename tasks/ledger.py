@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,6 +13,7 @@ from tasks.errors import ResourceError
 from tasks.records import Record
 
 LEDGER = Path("mlruns/ledger.jsonl")
+Line = TypeVar("Line", bound=Record)
 
 
 class Entry(Record):
@@ -63,14 +64,18 @@ def append(path: Path, entry: Record) -> None:
         ) from error
 
 
-def read(path: Path, model: str | None = None) -> History:
-    """The history, of one model when it is named; an absent file is an empty history."""
-    if not path.exists():
-        return History(entries=())
-    entries, unreadable = [], 0
-    for line in path.read_bytes().splitlines():
+def entries(path: Path, kind: type[Line]) -> tuple[list[Line], int]:
+    """Every whole line of a file of lines, the oldest first, and how many cannot be read; an absent file has none."""
+    found, unreadable = list[Line](), 0
+    for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            entries.append(Entry.model_validate_json(line))
+            found.append(kind.model_validate_json(line))
         except ValidationError:
             unreadable += 1
-    return History(entries=tuple(e for e in entries if model in (None, e.model)), unreadable=unreadable)
+    return found, unreadable
+
+
+def read(path: Path, model: str | None = None) -> History:
+    """The history, of one model when it is named; an absent file is an empty history."""
+    found, unreadable = entries(path, Entry)
+    return History(entries=tuple(e for e in found if model in (None, e.model)), unreadable=unreadable)

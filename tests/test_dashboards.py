@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -71,6 +73,8 @@ def test_rules_of_every_kind_become_alerts_and_the_others_are_named() -> None:
     assert "offset 5m" in alerts["b"]["expr"]
     assert "absent_over_time" in alerts["c"]["expr"]
     assert alerts["d"]["expr"].count("> 0.1") == 2
+    assert "[1h]" in alerts["d"]["expr"]
+    assert made["groups"][0]["rules"][0]["expr"].endswith(">= 0")
 
 
 def test_the_projects_own_rules_name_metrics_that_exist() -> None:
@@ -85,6 +89,10 @@ def test_promtool_takes_what_is_written(tmp_path: Path) -> None:
     if promtool is None:
         pytest.skip("promtool is not on this machine")
     subprocess.run([promtool, "check", "config", str(tmp_path / "prometheus.yml")], check=True)
+
+
+def test_doctests() -> None:
+    assert [doctest.testmod(module).failed for module in (dashboards, scrape)] == [0, 0]
 
 
 # -- /metrics ----------------------------------------------------------------------------------------------------------
@@ -121,6 +129,46 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(seconds: list[float], sha
 def test_what_is_no_metrics_page_is_an_error() -> None:
     with pytest.raises(DataError, match="Prometheus"):
         scrape.parse("<html>no</html> {", 0.0)
+
+
+def test_counts_go_on_from_what_was_written_down() -> None:
+    made = Metrics()
+
+    def look() -> scrape.Scrape:
+        return scrape.parse(generate_latest(made.registry).decode(), 0.0, slot="blue")
+
+    before = scrape.again(scrape.kept(look()))  # a server that nobody asked yet
+    made.requests.labels(endpoint="/v1/completions", outcome="ok").inc(7)
+    made.errors.labels(kind="too-slow").inc(2)
+    made.errors.labels(kind="too-large").inc(3)
+    counts = {"unauthorized": 0.0, "too_large": 5.0, "malformed": 0.0, "refused": 0.0, "answered": 7.0}
+    assert scrape.counted(before, look()) == counts
+
+
+def test_a_slot_that_was_not_seen_before_counts_nothing_and_a_new_series_of_a_known_one_does() -> None:
+    def look(text: str, **more: str) -> scrape.Scrape:
+        return scrape.parse(text, 0.0, **more)
+
+    router, slot = look("up 1"), look('a_total{k="x"} 9000', slot="blue")
+    both = scrape.Scrape(1.0, {**router.series, **slot.series})
+    assert scrape.increase(router, both, "a_total") == 0
+    assert scrape.increase(router, look("up 1\na_total 3"), "a_total") == 3
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nup 1"])
+def test_a_server_that_breaks_off_or_speaks_otherwise_does_not_answer(answer: bytes) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def reply() -> None:
+        for _ in scrape.PATHS:
+            other, _address = listening.accept()
+            with other:
+                other.recv(4096)
+                other.sendall(answer)
+
+    threading.Thread(target=reply, daemon=True).start()
+    with listening:
+        assert scrape.fetch(f"http://127.0.0.1:{listening.getsockname()[1]}") is None
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -161,6 +209,9 @@ def test_the_page_shows_what_the_server_says_and_a_gap_where_it_does_not(tmp_pat
     assert (data["answers"], data["alerts"]) == (False, [])
 
 
-def test_a_wrong_address_is_refused_with_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert live.main(["--url", "file:///etc/passwd"]) == 2
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "http://127.0.0.1:99999", "http://a:b", "http://:80", "http://[a"]
+)
+def test_a_wrong_address_is_refused_with_what_is_allowed(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert live.main(["--url", url]) == 2
     assert "must be like http://" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from flows import monitor as command
 from flows.drill import answered, whole
+from flows.reoptimize import Loop, window_file
 from flows.rig import Rig, Traffic, rig
 from monitoring.hand import Choice, Defaults, ImpossibleError, RouterHand
 from monitoring.watch import Place, State, Watch
@@ -92,7 +94,7 @@ def test_a_monitor_beside_a_router_sees_its_versions_its_server_and_its_metrics(
     watching.look(world, watch_s=0.1)
     with Traffic(one.base, one.model, callers=4, most=300) as traffic:
         while not traffic.done:
-            pass
+            time.sleep(0.05)
     window = watching.look(world, watch_s=0.1)
     assert window.rows == 300 - sum(traffic.failed.values())
     assert set(world.versions) >= {one.versions[0].version}
@@ -118,17 +120,17 @@ def test_a_window_with_texts_becomes_data_for_the_pipeline_and_one_without_says_
     made = logs.traffic(100, T0, 10.0)
     logs.write(tmp_path / "serve" / "blue", made)
     with pytest.raises(ImpossibleError, match="serve.log_text"):
-        command.window_file(place, 50)
+        window_file(place, 50)
     for number, row in enumerate(made):
         row |= {"prompt": f"prompt {number // 2}", "answer": "an answer"}
     logs.write(tmp_path / "serve" / "green", made)
-    assert len(command.window_file(place, 50).read_text().splitlines()) == 50  # each prompt once
+    assert len(window_file(place, 50).read_text().splitlines()) == 50  # each prompt once
     calm, other = (
         Window(number=n, began=T0, ended=T0 + 8.0, version="3", rows=9, drift=d) for n, d in ((1, "none"), (2, "drift"))
     )
     State(windows=(calm, other)).write(place.folder / "state.json")
-    late = {json.loads(line)["question"] for line in command.window_file(place, 5).read_text().splitlines()}
+    late = {json.loads(line)["question"] for line in window_file(place, 5).read_text().splitlines()}
     assert late == {row["prompt"] for row in made if datetime.fromisoformat(row["when"]).timestamp() >= T0 + 8.0}
-    loop = command.Loop(place, config.load())
+    loop = Loop(place, config.load())
     assert loop.busy() == ""
     assert "asked for in" in loop.retrain("other prompts")

@@ -14,7 +14,7 @@ from monitoring.windows import Machine, Window
 from tasks.config import Repair as Settings
 from tests.test_alerts import window
 
-SETTING = Setting(backend="gguf", version="3", threads=2, slots=8, context=1024)
+SETTING = Setting(backend="gguf", version="3", slots=8)
 QUIET = Machine(cores=4, cpu_share=0.3, others_share=0.05, memory_mb=400, free_memory_mb=8000, total_memory_mb=16000)
 INPUT = Signal(name="vocabulary of prompts", family="input", effect=1.0, limit=0.3, doubt=0.0, drifted=True, rows=500)
 ANSWERS = INPUT.model_copy(update={"name": "right answers", "family": "performance"})

@@ -51,6 +51,18 @@ def test_lines_that_cannot_be_used_are_counted_by_what_is_wrong_and_cost_nothing
     }  # fmt: skip
 
 
+def test_a_window_tells_of_its_own_lines_alone(tmp_path: Path) -> None:
+    logs.write(tmp_path, logs.traffic(20, T0, 10.0))
+    with (tmp_path / "predictions.jsonl").open("a") as stream:
+        stream.write("torn\n")
+    logs.write(tmp_path, [{**row, "rarity": "rare"} for row in logs.traffic(20, T0 + 10, 10.0, 1)])
+    logs.write(tmp_path, logs.traffic(20, T0 + 20, 10.0, 2))
+    assert rows.read([tmp_path], T0, T0 + 20).problems == {"torn or no JSON": 1, "rarity is no number": 20}
+    assert rows.read([tmp_path], T0 + 20, T0 + 30).problems == {}
+    waiting = rows.read([tmp_path], T0, T0 + 30, told_since=T0 + 20)
+    assert (len(waiting.table), waiting.problems) == (60, {})
+
+
 def test_versions_nobody_knows_are_named_and_left_out(tmp_path: Path) -> None:
     logs.write(tmp_path, logs.traffic(30, T0, 10.0))
     logs.write(tmp_path, logs.traffic(5, T0 + 10, 5.0, 1, version="99"))

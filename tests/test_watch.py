@@ -81,16 +81,16 @@ class Course:
         self.sent: list[str] = []
         self.hand = Hand()
         self.slow = 1.0
-        self.setting = Setting(backend="gguf", version="3", threads=2, slots=8, context=1024)
+        self.setting = Setting(backend="gguf", version="3", slots=8)
         self.watching = Watch(self.place, self.settings, lambda: self.now)
 
     def look(self, count: int = 300, **shift: float) -> Window:
         self.number += 1
         shift = {"slow": self.slow, **shift}
         logs.write(self.place.store.folder, logs.traffic(count, self.now, LENGTH, self.number, **shift))
-        began, self.now = self.now, self.now + LENGTH
+        self.now += LENGTH
         world = World(self.setting, ("3",), self.hand, lambda _, text: self.sent.append(text) is None)
-        return self.watching.look(world, self.now, began if self.number == 1 else None, watch_s=0.01)
+        return self.watching.look(world, watch_s=0.01)
 
     def busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         crowd = Machine(cores=2, cpu_share=0.5, others_share=0.5, crowded=(0,))

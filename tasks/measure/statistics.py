@@ -105,6 +105,19 @@ class Trend(NamedTuple):
     p: float  # that there is no trend
 
 
+def wilson(some: float, whole: float, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a share (1927).
+
+    >>> [round(x, 3) for x in wilson(0, 100)]
+    [0.0, 0.037]
+    """
+    from scipy.stats import norm
+
+    z, share = float(norm.ppf((1 + level) / 2)), some / whole
+    middle, reach = share + z * z / (2 * whole), z * math.sqrt(share * (1 - share) / whole + z * z / (4 * whole**2))
+    return Interval(max(0.0, (middle - reach) / (1 + z * z / whole)), min(1.0, (middle + reach) / (1 + z * z / whole)))
+
+
 def trend(values: Sequence[float], level: float = LEVEL) -> Trend | None:
     """Change over a series by the median of pairwise slopes, with its interval; None with fewer than ten values.
 

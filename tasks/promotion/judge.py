@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tasks.measure.statistics import wilson
+
 Outcome = Literal["pass", "fail", "inconclusive"]
 LEVEL = 0.95
 CERTAIN = 0.999  # before a breach is called that
@@ -144,7 +146,7 @@ def errors(baseline: Arm, canary: Arm, margin: float, level: float) -> tuple[Out
     ('pass', 'fail')
     """
     ours, theirs = canary.errors / canary.requests, baseline.errors / baseline.requests
-    (low_o, high_o), (low_t, high_t) = wilson(canary, level), wilson(baseline, level)
+    (low_o, high_o), (low_t, high_t) = (wilson(arm.errors, arm.requests, level) for arm in (canary, baseline))
     difference = ours - theirs
     low = difference - math.hypot(ours - low_o, high_t - theirs)
     high = difference + math.hypot(high_o - ours, theirs - low_t)
@@ -162,19 +164,6 @@ def least_requests(margin: float, looks: int) -> int:
 
     z = float(norm.ppf(1 - (1 - LEVEL) / looks / 2))
     return math.ceil(z * z * (1 / margin - 1))
-
-
-def wilson(arm: Arm, level: float) -> tuple[float, float]:
-    """Wilson's interval of a share (1927).
-
-    >>> [round(x, 3) for x in wilson(Arm(100, 0), 0.95)]
-    [0.0, 0.037]
-    """
-    from scipy.stats import norm
-
-    z, n, p = float(norm.ppf((1 + level) / 2)), arm.requests, arm.errors / arm.requests
-    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - reach) / (1 + z * z / n)), min(1.0, (middle + reach) / (1 + z * z / n))
 
 
 def slower(base: Sequence[float], other: Sequence[float], factor: float, level: float) -> tuple[Outcome, str]:

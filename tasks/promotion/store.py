@@ -190,10 +190,4 @@ def note(transition: Transition, book: Path = TRANSITIONS) -> None:
 
 def transitions(book: Path = TRANSITIONS) -> list[Transition]:
     """Every whole line, the oldest first."""
-    found = []
-    for line in book.read_bytes().splitlines() if book.exists() else ():
-        try:
-            found.append(Transition.model_validate_json(line))
-        except ValueError:
-            continue
-    return found
+    return ledger.entries(book, Transition)[0]

@@ -80,9 +80,8 @@ def keep_to(wanted: tuple[int, ...]) -> None:
         return
     if not hasattr(os, "sched_setaffinity"):
         raise ConfigError("this system does not keep a process to chosen processors; leave --cores out")
-    usable = os.sched_getaffinity(0)
-    if not usable.issuperset(wanted):
-        raise ConfigError(f"--cores {','.join(map(str, wanted))}: this process may use {sorted(usable)}")
+    if not set(wanted) <= set(usable := config.cores()):
+        raise ConfigError(f"--cores {','.join(map(str, wanted))}: this process may use {list(usable)}")
     os.sched_setaffinity(0, wanted)
 
 

@@ -3,7 +3,8 @@
 `rarity` is the mean logarithm of the token ids: byte-pair vocabularies number their merges by how often they occurred,
 so that rare words have large ids. `sketch` counts the tokens in a few buckets with signs, by a hash (Weinberger et al.,
 "Feature Hashing for Large Scale Multitask Learning", 2009): prompts with the same words have sketches that are near to
-each other, and no word can be read back from eight numbers.
+each other. Of a prompt of some length no word can be read back from them; one of a word or two can be guessed, as it
+can be from its digest in the same line.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ TURNING = re.compile(
 
 
 def rarity(ids: Sequence[int]) -> float | None:
-    """Mean of the logarithms of the ids; None of an empty prompt.
+    """Mean of the logarithms of the ids, to a tenth: finer, it would name a short prompt. None of an empty one.
 
     >>> rarity([0, 0]), rarity([20000, 30000]) > rarity([200, 300]), rarity([])
     (0.0, True, None)
     """
-    return round(float(np.log1p(np.asarray(ids, dtype=np.float64)).mean()), 4) if len(ids) else None
+    return round(float(np.log1p(np.asarray(ids, dtype=np.float64)).mean()), 1) if len(ids) else None
 
 
 def sketch(ids: Sequence[int]) -> tuple[float, ...]:
