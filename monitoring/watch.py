@@ -267,13 +267,31 @@ class Watch:
             self._keep(snapshot)
             moved = [signal.name for signal in signals if signal.drifted]
             said = f"; beside what it was evaluated on, {', '.join(moved) or 'nothing'} differs"
-        if any(alert.fired and alert.severity == "page" for alert in self.state.alerts):
+        if any(
+            alert.fired and alert.severity == "page" and not self._answered(alert, window)
+            for alert in self.state.alerts
+        ):
             return window.model_copy(
                 update={"signals": tuple(signals), "why": "not taken as reference: an alert fires"}
             )
         self._save_reference(window.version, current.head(self.settings.drift.reference))
         why = f"the first accepted window of version {window.version} is the reference from now on{said}"
         return window.model_copy(update={"signals": tuple(signals), "drift": "none", "why": why})
+
+    def _answered(self, alert: Alert, window: Window) -> bool:
+        """Whether the version of a window is the answer to an alert on drift: it took over by a ramp since.
+
+        What callers send now is ordinary to it, and without a reference of its own that alert would never be over. A
+        version that a repair put in at once proves nothing of the kind.
+        """
+        rule = self.settings.rules.get(alert.name)
+        if rule is None or rule.kind != "drift":
+            return False
+        return any(
+            (one.before, one.after, one.challenger) == ("ramp", "promote", window.version)
+            and datetime.fromisoformat(one.when).timestamp() >= alert.since
+            for one in transitions(self.place.transitions)
+        )
 
     def _reference_file(self, version: str) -> Path:
         name = "".join(sign if sign.isalnum() else "-" for sign in version)

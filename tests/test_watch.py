@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from monitoring.diagnose import Setting, Step
 from monitoring.hand import ImpossibleError
 from monitoring.watch import WINDOWS, Place, Watch, World, held
 from monitoring.windows import Machine, Window
+from tasks import ledger
 from tasks.config import Drift, Monitor, Repair, Rule
 from tasks.errors import DataError, EdgewrightError, ResourceError
-from tasks.promotion.store import Store
+from tasks.promotion.rollout import Phase
+from tasks.promotion.store import Store, Transition
 from tasks.serve.prediction_log import JUDGEMENTS, Judgement
 from tests import logs, pipelines
 from tests.conftest import ROOT
@@ -80,16 +83,16 @@ class Course:
         self.now, self.number = self.began, 0
         self.sent: list[str] = []
         self.hand = Hand()
-        self.slow = 1.0
+        self.slow, self.version = 1.0, "3"
         self.setting = Setting(backend="gguf", version="3", slots=8)
         self.watching = Watch(self.place, self.settings, lambda: self.now)
 
     def look(self, count: int = 300, **shift: float) -> Window:
         self.number += 1
         shift = {"slow": self.slow, **shift}
-        logs.write(self.place.store.folder, logs.traffic(count, self.now, LENGTH, self.number, **shift))
+        logs.write(self.place.store.folder, logs.traffic(count, self.now, LENGTH, self.number, self.version, **shift))
         self.now += LENGTH
-        world = World(self.setting, ("3",), self.hand, lambda _, text: self.sent.append(text) is None)
+        world = World(self.setting, ("3", "4"), self.hand, lambda _, text: self.sent.append(text) is None)
         return self.watching.look(world, watch_s=0.01)
 
     def busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +215,28 @@ def test_other_prompts_start_an_optimization_that_is_waited_for(compared: Course
     compared.look()
     assert compared.watching.state.repair is None
     assert [entry.outcome for entry in compared.watching.state.shown] == ["applied", "kept"]
+
+
+@pytest.mark.parametrize(("phase", "verdicts"), [("ramp", ["none"] * 3), ("staging", ["inconclusive"] * 3)])
+def test_what_callers_ask_now_is_ordinary_to_a_version_that_took_over_by_a_ramp_and_to_no_other(
+    compared: Course, phase: Phase, verdicts: list[str]
+) -> None:
+    other = {"rarity": 2.0, "content": 1.0}
+    for _ in range(3):
+        compared.look()
+    assert compared.look(**other).drift == "drift"
+    moved = Transition(
+        when=datetime.fromtimestamp(compared.now + 1, UTC).isoformat(), who="monitor", model="m", before=phase,
+        after="promote", share=100.0, champion="3", challenger="4", why="", evidence={},
+    )  # fmt: skip
+    ledger.append(compared.place.transitions, moved)
+    compared.version = "4"
+    made = [compared.look(**other) for _ in range(3)]
+    assert [one.drift for one in made] == verdicts
+    fires = [alert.name for alert in compared.watching.state.alerts]
+    assert fires == ([] if phase == "ramp" else ["drift"])
+    if phase == "ramp":
+        assert compared.look().drift == "drift"  # those of before are the others now
 
 
 def test_right_answers_that_become_fewer_are_drift_also_where_labels_begin_late(compared: Course) -> None:
