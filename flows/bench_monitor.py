@@ -91,7 +91,7 @@ def judge(folder: Path, until: float) -> dict[str, float]:
     made = windows.figures(found.table, 0.01 * MILLION, Machine(cores=1), Counted(), 1.0)
     current = rows.stratified(found.table, Drift().most)
     reference = rows.stratified(found.table, Drift().reference, seed=3)
-    signals, _ = drift.compare(reference, current, Drift())
+    signals = drift.compare(reference, current, Drift())
     drift.verdict(signals, len(found.table), Drift().fewest)
     seconds = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
@@ -149,7 +149,7 @@ def trusted(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
     figures: dict[str, float] = {}
 
     def verdict(current: pd.DataFrame) -> str:
-        signals, _ = drift.compare(reference, current, settings)
+        signals = drift.compare(reference, current, settings)
         right = (int(current["judged"].sum()), len(current))
         base = (int(reference["judged"].sum()), len(reference))
         return drift.verdict((*signals, drift.accuracy(base, right, settings)), len(current), settings.fewest)[0]

@@ -219,10 +219,10 @@ class Watch:
         current = rows.stratified(table, settings.most)
         if reference is None:
             return self._first(window, world, current), window.ended
-        signals, snapshot = drift.compare(reference, current, settings)
-        signals = (*signals, self._accuracy(window.version, table), *self._shadow(window, world))
+        compared = drift.compare(reference, current, settings)
+        signals = (*compared, self._accuracy(window.version, table), *self._shadow(window, world))
         found, why = drift.verdict(signals, len(table), settings.fewest)
-        self._keep(snapshot)
+        self._keep(reference, current)
         return window.model_copy(update={"signals": signals, "drift": found, "why": why}), window.ended
 
     def _accuracy(self, version: str, table: pd.DataFrame) -> drift.Signal:
@@ -263,8 +263,8 @@ class Watch:
         signals: Sequence[drift.Signal] = ()
         said = ""
         if world.evaluated is not None:
-            signals, snapshot = drift.compare(world.evaluated, current, self.settings.drift)
-            self._keep(snapshot)
+            signals = drift.compare(world.evaluated, current, self.settings.drift)
+            self._keep(world.evaluated, current)
             moved = [signal.name for signal in signals if signal.drifted]
             said = f"; beside what it was evaluated on, {', '.join(moved) or 'nothing'} differs"
         if any(
@@ -316,7 +316,9 @@ class Watch:
         table.to_parquet(file.with_suffix(".new"))
         file.with_suffix(".new").replace(file)
 
-    def _keep(self, snapshot: Any) -> None:
+    def _keep(self, reference: pd.DataFrame, current: pd.DataFrame) -> None:
+        """Draw a comparison into Evidently's workspace."""
+        snapshot = drift.drawn(reference, current)
         if snapshot is None:
             return
         try:

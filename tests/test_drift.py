@@ -31,18 +31,30 @@ def table(folder: Path, count: int, seed: int, **shift: float) -> pd.DataFrame:
     ],
 )
 def test_what_has_moved_is_named(tmp_path: Path, shift: dict[str, float], expected: str, moved: set[str]) -> None:
-    signals, snapshot = drift.compare(table(tmp_path, 1000, 0), table(tmp_path, 400, 1, **shift), SETTINGS)
+    reference, current = table(tmp_path, 1000, 0), table(tmp_path, 400, 1, **shift)
+    signals = drift.compare(reference, current, SETTINGS)
     assert {signal.name for signal in signals if signal.drifted} == moved
     assert drift.verdict(signals, 400, SETTINGS.fewest)[0] == expected
-    workspace = drift.Workspace(tmp_path / "evidently", "Edgewright")
-    workspace.add(snapshot)
+
+
+def test_what_is_drawn_is_what_was_compared(tmp_path: Path) -> None:
+    reference, current = table(tmp_path, 1000, 0), table(tmp_path, 400, 1, rarity=0.4, confidence=-1.0)
+    current.loc[current.index[:5], "confidence"] = [float("nan"), float("inf"), *([float("nan")] * 3)]
+    effects = {signal.name: signal.effect for signal in drift.compare(reference, current, SETTINGS)}
+    snapshot = drift.drawn(reference, current)
+    shown = {one["config"]["column"]: round(float(one["value"]), 4) for one in snapshot.dict()["metrics"]}
+    titles = {name: title for name, (_, title) in (drift.NUMERIC | drift.CATEGORIES).items()}
+    assert {titles[name]: value for name, value in shown.items() if name in titles} == {
+        title: effects[title] for title in titles.values()
+    }
+    drift.Workspace(tmp_path / "evidently", "Edgewright").add(snapshot)
     assert len(list((tmp_path / "evidently").rglob("*"))) > 1
 
 
 def test_a_reference_without_a_column_is_named_and_the_others_are_compared(tmp_path: Path) -> None:
     reference = table(tmp_path, 500, 0).drop(columns=["confidence"])
     current = table(tmp_path, 300, 1, rarity=2.0, content=1.0).assign(finish=pd.NA)
-    signals, _ = drift.compare(reference, current, SETTINGS)
+    signals = drift.compare(reference, current, SETTINGS)
     notes = {signal.name: signal.note for signal in signals if signal.effect is None}
     assert notes == {
         "confidence": "the reference has no such values", "how answers end": "the window has no such values",
@@ -51,9 +63,9 @@ def test_a_reference_without_a_column_is_named_and_the_others_are_compared(tmp_p
 
 
 def test_nothing_in_common_is_inconclusive(tmp_path: Path) -> None:
-    signals, snapshot = drift.compare(pd.DataFrame({"other": [1, 2]}), table(tmp_path, 200, 0), SETTINGS)
-    assert snapshot is None
-    assert drift.verdict(signals, 200, SETTINGS.fewest)[0] == "inconclusive"
+    other, current = pd.DataFrame({"other": [1, 2]}), table(tmp_path, 200, 0)
+    assert drift.drawn(other, current) is None
+    assert drift.verdict(drift.compare(other, current, SETTINGS), 200, SETTINGS.fewest)[0] == "inconclusive"
 
 
 @pytest.mark.parametrize(
