@@ -27,13 +27,14 @@ class Alert(Record):
     name: str
     metric: str
     severity: Literal["page", "warn"]
-    version: str
+    version: str  # that was served when it began
     since: float  # when the first broken window ended
     windows: int  # broken in a row
     fired: bool
     said: str
     runbook: str
     evidence: dict[str, float] = Field(default_factory=dict)
+    usual: float | None = None  # what a rate was compared with when it began; None where the version was new
 
 
 class Event(Record):
@@ -54,7 +55,7 @@ def evaluate(
     events: list[Event] = []
     for name, rule in rules.items():
         old = known.get(name)
-        broken, said = look(rule, windows)
+        broken, said = look(rule, windows, old)
         if broken is None:
             after += [old] if old else []
             continue
@@ -64,7 +65,8 @@ def evaluate(
             continue
         count = (old.windows if old else 0) + 1
         alert = Alert(
-            name=name, metric=rule.metric, severity=rule.severity, version=newest.version,
+            name=name, metric=rule.metric, severity=rule.severity,
+            version=old.version if old else newest.version, usual=old.usual if old else _known(rule, windows),
             since=old.since if old else newest.ended, windows=count, fired=count >= rule.windows, said=said,
             runbook=rule.runbook, evidence=evidence(newest),
         )  # fmt: skip
@@ -79,8 +81,8 @@ def evidence(window: Window) -> dict[str, float]:
     return {name: one.value for name, one in window.figures.items() if one.value is not None}
 
 
-def look(rule: Rule, windows: Sequence[Window]) -> tuple[Broken, str]:
-    """Whether the newest window breaks a rule, and in which words."""
+def look(rule: Rule, windows: Sequence[Window], alert: Alert | None = None) -> tuple[Broken, str]:
+    """Whether the newest window breaks a rule, and in which words; `alert` is the rule's own, where it has one."""
     newest = windows[-1]
     if rule.kind == "drift":
         return (None if newest.drift == "inconclusive" else newest.drift == "drift"), newest.why
@@ -92,13 +94,36 @@ def look(rule: Rule, windows: Sequence[Window]) -> tuple[Broken, str]:
     if figure is None or figure.value is None:
         return None, figure.note if figure else f"no {rule.metric} in this window"
     if rule.kind == "rate":
-        earlier = [
-            one.value for window in windows[:-1] if (one := window.figures.get(rule.metric)) and one.value is not None
-        ][-LONG:]
-        if len(earlier) < BEFORE:
-            return None, f"{len(earlier)} windows before, {BEFORE} are needed"
-        return beyond(rule, figure, median(earlier), f" times the {median(earlier):.4g} of the windows before")
+        scale = usual(rule, windows, alert)
+        if scale is None:
+            return None, f"{len(_earlier(rule, windows))} windows before, {BEFORE} are needed"
+        return beyond(rule, figure, scale, f" times the {scale:.4g} of the windows before")
     return beyond(rule, figure, 1.0, "")
+
+
+def usual(rule: Rule, windows: Sequence[Window], alert: Alert | None) -> float | None:
+    """What a rate is compared with: the median of the windows before; None of too few, and for other rules.
+
+    As long as an alert goes on it stays what it was when it began, or what is broken would itself become usual and the
+    alert be over. Not so where the version was new then, or is another now: what it needs is its own usual.
+    """
+    if rule.kind != "rate":
+        return None
+    if alert is not None and alert.usual is not None and alert.version == windows[-1].version:
+        return alert.usual
+    earlier = _earlier(rule, windows)
+    return median(earlier) if len(earlier) >= BEFORE else None
+
+
+def _known(rule: Rule, windows: Sequence[Window]) -> float | None:
+    """What is usual of a version that was seen before."""
+    own = [window for window in windows[:-1] if window.version == windows[-1].version]
+    return usual(rule, windows, None) if len(own) >= BEFORE else None
+
+
+def _earlier(rule: Rule, windows: Sequence[Window]) -> list[float]:
+    told = (window.figures.get(rule.metric) for window in windows[:-1])
+    return [one.value for one in told if one and one.value is not None][-LONG:]
 
 
 def beyond(rule: Rule, figure: Figure, scale: float, words: str) -> tuple[Broken, str]:

@@ -72,6 +72,12 @@ def verdict(signals: Sequence[Signal], rows: int, fewest: int) -> tuple[Verdict,
     return ("watch", said) if moved else ("none", f"{len(told)} signals within their limits")
 
 
+def prepare() -> None:
+    """Import Evidently, which takes seconds of a processor, before callers are served beside it."""
+    from evidently import Report  # noqa: F401 - for its time
+    from evidently.legacy.calculations import stattests  # noqa: F401
+
+
 def compare(reference: pd.DataFrame, current: pd.DataFrame, settings: Drift) -> tuple[Signal, ...]:
     """Every signal of `current` against `reference`, by Evidently's distances and tests; what one lacks is named.
 

@@ -384,7 +384,8 @@ class Watch:
             self._save(repair=under_way.model_copy(update={"since": now}))  # it is judged by what comes afterwards
             return []
         newest = self.state.windows[-1]
-        broken, _ = look(rule, self.state.windows)
+        alert = next((one for one in self.state.alerts if one.name == under_way.alert), None)
+        broken, _ = look(rule, self.state.windows, alert)
         figure = newest.figures.get(under_way.metric)
         value = figure.value if figure else None
         move = repair.observed(under_way, self.settings.repair, broken, value, newest.began, now)

@@ -72,6 +72,23 @@ def test_a_rate_is_against_the_windows_before(values: list[float], expected: lis
     assert course(rules, [window(n, inter_token_p50_ms=value) for n, value in enumerate(values)]) == expected
 
 
+def test_what_goes_on_for_long_does_not_become_usual() -> None:
+    rules = rule(metric="inter_token_p50_ms", kind="rate", above=2.0)
+    values = [10.0, 10.0, 10.0, *[50.0] * 40, 10.0]
+    found = course(rules, [window(n, inter_token_p50_ms=value) for n, value in enumerate(values)])
+    assert [place for place, said in enumerate(found) if said] == [3, 43]
+
+
+@pytest.mark.parametrize("since", [3, 6])
+def test_what_a_new_version_takes_becomes_usual(since: int) -> None:
+    rules = rule(metric="memory_mb", kind="rate", above=1.5)
+    values = [*[(10.0, "1")] * since, *[(20.0, "1")] * (6 - since), *[(20.0, "2")] * 12]
+    made = [window(n, memory_mb=value).model_copy(update={"version": name}) for n, (value, name) in enumerate(values)]
+    found = course(rules, made)
+    assert found[since] == "fires"
+    assert found.count("over") == 1
+
+
 def test_silence_is_told_only_where_somebody_asked_before() -> None:
     rules = rule(metric="requests_per_s", kind="absent")
     quiet = window(1, rows=0, requests_per_s=0.0)
