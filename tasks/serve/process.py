@@ -19,9 +19,6 @@ from tasks.serve.worker import Opening
 
 LINE = 2**20  # bytes a message may have
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)  # before the next start, by how many failed in a row
-# Rounds that a thread of llama.cpp spins at a barrier before it sleeps. As fast as endless ones while cores are free,
-# and 3 times as fast beside a process that keeps one of two busy (26 against 8 tok/s): another version's server, say.
-SPINS = "2000"
 
 
 class Token(NamedTuple):
@@ -85,7 +82,7 @@ class ModelProcess:
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tasks.serve.worker", self.opening.model_dump_json(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE, start_new_session=True,
-            env={"GOMP_SPINCOUNT": SPINS, **os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         assert process.stdout is not None
         try:

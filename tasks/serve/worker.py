@@ -18,12 +18,15 @@ import threading
 from pathlib import Path
 from typing import Any, TextIO
 
-from tasks.backends.base import Engine, backend
+from tasks import config
+from tasks.backends.base import Engine, backend, threads_of
 from tasks.backends.sampling import Sampling
 from tasks.errors import EdgewrightError
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.records import Record
 
+# Rounds that a thread of llama.cpp spins at a barrier before it sleeps: as fast as endless ones while cores are free.
+SPINS = "2000"
 CLOSED: dict[str, Any] = {}  # what the reader says when there is nothing more to read
 
 
@@ -63,11 +66,25 @@ def _load(opening: Opening) -> tuple[Engine, dict[str, Any]]:
     package = Path(opening.package)
     digest = verify_manifest(package, opening.manifest_sha256)
     contents = Contents.read(package / CONTENTS)
+    if contents.backend == "gguf":
+        _meet(threads_of(contents.settings, opening.threads))
     # One slot more than is served: the health probe never waits for requests.
     engine: Engine = backend(contents.backend).engine(
         package / "model", opening.threads, opening.slots + 1, opening.context, contents.settings
     )
     return engine, {"manifest_sha256": digest, "pid": os.getpid()}
+
+
+def _meet(threads: int) -> None:
+    """How llama.cpp's threads wait for each other; libgomp reads it when llama.cpp is loaded.
+
+    Threads that sleep at barriers are woken where the waker runs: two of them can share one core for seconds while the
+    other is idle, and do whenever somebody takes a core for a moment. So where there is a core for each, each keeps to
+    its own: as fast alone, and 2.5 times as fast beside a process that keeps one of two busy (39 against 15 tok/s).
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    if threads == len(config.cores()):
+        os.environ.setdefault("OMP_PROC_BIND", "true")
 
 
 def serve(engine: Engine, ends: frozenset[int], inbox: queue.SimpleQueue[dict[str, Any]], out: TextIO) -> None:
