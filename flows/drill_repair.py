@@ -45,7 +45,7 @@ CONTROL = 24  # windows without a fault
 STORM = 1000
 HOGS = 3  # so that a quarter of it is left to the server
 TOKENS, CALLERS, PAUSE_S = 6, 3, 0.15
-PROMOTED_S = 420.0  # for a promotion under such traffic
+PROMOTED_S = 900.0  # for a promotion under such traffic, where three processes share two processors
 PATIENCE, LONG = 40, 90  # windows, for a repair, and for one with an optimization in it
 # The quick profile, but with as many rows as its gates need to decide: with ten, retention is inconclusive.
 ROWS = {"profiles.quick.data.evaluation_rows": 40}
@@ -125,10 +125,10 @@ class Bench:
     long: Long | None = None
 
     def world(self) -> World:
-        """As `make monitor` sees it, without the evaluation data of this checkout."""
+        """As `make monitor` sees it, without the evaluation data of this checkout, and without a registry."""
         params = config.load(self.rig.folder / "params.yaml")
         made = command.world(self.watching.place, params, [Path(one.package) for one in self.rig.versions], self.long)
-        return made._replace(evaluated=None)
+        return made._replace(evaluated=None, link=None)
 
     def window(self) -> Window:
         """Wait for a window's length, and look."""

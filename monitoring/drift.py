@@ -86,6 +86,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, settings: Drift) -> 
     columns, left_out = _usable(reference, current)
     if not columns:
         return tuple(left_out)
+    import numpy as np
     from evidently.legacy.calculations import stattests
     from evidently.legacy.core import ColumnType
 
@@ -97,7 +98,8 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, settings: Drift) -> 
         else:
             kind, asked = ColumnType.Numerical, (stattests.wasserstein_stat_test, stattests.ks_stat_test)
         sides = before[name].dropna(), now[name].dropna()
-        distance, doubt = (float(one(*sides, kind, None).drift_score) for one in asked)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a category that the reference lacks is beyond doubt new
+            distance, doubt = (float(one(*sides, kind, None).drift_score) for one in asked)
         return distance, doubt
 
     return (*_signals({name: measured(name) for name in columns}, current, settings), *left_out)

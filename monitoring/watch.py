@@ -28,6 +28,7 @@ from monitoring.windows import Counted, Machine, Window
 from tasks import ledger
 from tasks.config import Monitor
 from tasks.errors import ChildError, DataError, EdgewrightError, ResourceError
+from tasks.measure.statistics import smallest_sample
 from tasks.promotion.store import TRANSITIONS, Store, transitions
 from tasks.records import Record, write_text
 from tasks.serve.address import Address
@@ -42,6 +43,8 @@ BOOK = Path("mlruns/repairs.jsonl")
 WINDOWS = "windows.jsonl"
 SLOTS = ("", "blue", "green")  # folders of logs below the server's
 KEPT = 48  # windows that rules look back on
+FEW = smallest_sample(0.95)  # rows; with fewer, figures look on
+BACK = 6  # windows back
 DRIFT_WINDOWS = 12  # after so many, drift is told, or is not, with what there is
 
 
@@ -145,7 +148,9 @@ class Watch:
         window = Window(
             number=state.number + 1, began=since, ended=now, version=_main(table), rows=len(table),
             problems=dict(found.problems),
-            figures=windows.figures(table, now - since, around, counted, self.settings.price_per_hour),
+            figures=windows.figures(
+                table, now - since, around, counted, self.settings.price_per_hour, self._recent(table, now)
+            ),
         )  # fmt: skip
         window, drift_since = self._drift(window, found.table, waiting, world)
         if world.link is not None and window.drift != "inconclusive" and window.drift != self._last_drift(window):
@@ -163,6 +168,16 @@ class Watch:
         told = self._repair(world, around, events, now)
         self._tell(world, (*notices.lines(events), *told), now)
         return window
+
+    def _recent(self, table: pd.DataFrame, now: float) -> pd.DataFrame | None:
+        """Of a window with few rows also those before it, of what is served as it is now; None where it needs none."""
+        if not 0 < len(table) < FEW:
+            return None
+        under_way = self.state.repair
+        changed = max(self.state.repaired or 0.0, under_way.since if under_way is not None else 0.0)
+        since = max(now - BACK * self.settings.window_s, changed)
+        found = rows.read(self.logs, since, now).table.sort_values("ended")
+        return found[found["version"] == _main(table)]
 
     def _last_drift(self, window: Window) -> str:
         """The verdict on the same version before."""

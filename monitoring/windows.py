@@ -73,16 +73,24 @@ class Counted(Record):
 
 
 def figures(
-    table: pd.DataFrame, seconds: float, machine: Machine, counted: Counted, price_per_hour: float
-) -> dict[str, Figure]:
-    """Every metric of `monitoring.metrics` that this window can tell, by name."""
+    table: pd.DataFrame, seconds: float, machine: Machine, counted: Counted, price_per_hour: float,
+    recent: pd.DataFrame | None = None,
+) -> dict[str, Figure]:  # fmt: skip
+    """Every metric of `monitoring.metrics` that this window can tell, by name.
+
+    Where its rows are too few for a percentile, as many of `recent` are taken, the newest: rows of this window and of
+    those before, in order of time. A server that has become so slow that a window holds few answers is seen by that.
+    """
     rows = len(table)
     asked = table[table["outcome"] != GONE] if rows else table
     good = asked[asked["outcome"] == "ok"] if rows else asked
     made: dict[str, Figure] = {}
     for name, column in QUANTILES.items():
         for share in (0.5, 0.95, 0.99):
-            made[f"{name}_p{round(100 * share)}_ms"] = quantile(_values(good, column), share)
+            values, needed = _values(good, column), smallest_sample(share)
+            if 0 < len(values) < needed and recent is not None:
+                values = _values(recent[recent["outcome"] == "ok"], column)[-needed:]
+            made[f"{name}_p{round(100 * share)}_ms"] = quantile(values, share)
     made["queue_p95_ms"] = quantile(_values(asked, "queue_ms"), 0.95)
     made["confidence_p50"] = quantile(_values(good, "confidence"), 0.5)
     made["confidence_p5"] = quantile(_values(good, "confidence"), 0.05)
