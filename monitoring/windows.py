@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUANTILES = {"first_token": "first_token_ms", "inter_token": "inter_token_ms", "whole": "whole_ms"}
+ENOUGH = 30  # rows, for the interval of a median to span the middle third of them
 GONE = "gone-away"  # the caller left: nothing failed
 
 
@@ -78,8 +79,8 @@ def figures(
 ) -> dict[str, Figure]:  # fmt: skip
     """Every metric of `monitoring.metrics` that this window can tell, by name.
 
-    Where its rows are too few for a percentile, as many of `recent` are taken, the newest: rows of this window and of
-    those before, in order of time. A server that has become so slow that a window holds few answers is seen by that.
+    Of few rows a percentile is told by the newest of `recent` as well: rows of this window and of those before, in
+    order of time. A server that has become so slow that a window holds few answers is seen by that.
     """
     rows = len(table)
     asked = table[table["outcome"] != GONE] if rows else table
@@ -87,7 +88,7 @@ def figures(
     made: dict[str, Figure] = {}
     for name, column in QUANTILES.items():
         for share in (0.5, 0.95, 0.99):
-            values, needed = _values(good, column), smallest_sample(share)
+            values, needed = _values(good, column), max(ENOUGH, smallest_sample(share))
             if 0 < len(values) < needed and recent is not None:
                 values = _values(recent[recent["outcome"] == "ok"], column)[-needed:]
             made[f"{name}_p{round(100 * share)}_ms"] = quantile(values, share)

@@ -148,15 +148,16 @@ def test_percentiles_that_a_sample_cannot_carry_are_not_given(tmp_path: Path) ->
 
 
 def test_of_too_few_rows_the_newest_of_the_windows_before_are_taken_too(tmp_path: Path) -> None:
-    logs.write(tmp_path, [*logs.traffic(40, T0, 10.0, slow=1.0), *logs.traffic(3, T0 + 10, 10.0, slow=9.0)])
-    everything = rows.read([tmp_path], T0, T0 + 21).table.sort_values("ended")
-    newest = everything[everything["ended"] >= T0 + 10]
+    logs.write(tmp_path, [*logs.traffic(40, T0, 10.0, slow=1.0), *logs.traffic(24, T0 + 12, 40.0, slow=9.0)])
+    everything = rows.read([tmp_path], T0, T0 + 60).table.sort_values("ended")
+    newest = everything.tail(3)
     alone = windows.figures(newest, 10.0, Machine(cores=2), Counted(), 0.0)
     made = windows.figures(newest, 10.0, Machine(cores=2), Counted(), 0.0, everything)
     assert alone["inter_token_p50_ms"].value is None
-    assert made["inter_token_p50_ms"].count == 5
+    assert made["inter_token_p50_ms"].count == 30
     assert made["inter_token_p50_ms"].value > 3 * everything["inter_token_ms"].head(40).median()
-    assert made["inter_token_p95_ms"].note == "n too small: 43 of 59"
+    assert made["inter_token_p95_ms"].count == 59
+    assert made["inter_token_p99_ms"].note == "n too small: 64 of 299"
 
 
 def test_an_empty_window_has_figures_that_say_why_they_have_none(tmp_path: Path) -> None:

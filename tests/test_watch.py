@@ -142,8 +142,8 @@ def test_a_slow_server_is_diagnosed_repaired_and_told_of(course: Course, monkeyp
 def test_a_server_too_slow_to_answer_many_is_found_by_its_few_answers(course: Course) -> None:
     for _ in range(4):
         course.look(20)
-    made = [course.look(3, slow=6.0) for _ in range(3)]
-    assert made[-1].figures["inter_token_p50_ms"].count == 5
+    made = [course.look(3, slow=6.0) for _ in range(6)]
+    assert made[-1].figures["inter_token_p50_ms"].count > 12
     assert "FIRES [page] slow" in course.sent[0]
 
 
