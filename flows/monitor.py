@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WITHIN_S = 0.5  # of its time, the loop wakes up
-NICE = 10  # the server's callers come first, also before an optimization that is started from here
 SHOWN = ("requests_per_s", "error_rate", "first_token_p95_ms", "inter_token_p50_ms", "memory_mb", "confidence_p50")
 
 
@@ -229,7 +227,6 @@ def main(argv: list[str] | None = None) -> int:
             print(watching.state.model_dump_json(indent=2) if arguments.json else "\n".join(shown(watching)))
             return EXIT_OK
         with watch.held(where.folder):
-            os.nice(NICE)
             return run(where, params, arguments.every, arguments.package)
 
     try:

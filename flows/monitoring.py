@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from monitoring.watch import Watch, held
 from monitoring.windows import Window
 from tasks import config
 
+NICE = 10  # the server's callers come first, also before an optimization that is started from here
+
 
 @task(name="look", retries=0)
 def look(folder: str, kept: str, url: str, packages: Sequence[str]) -> tuple[Window, str]:
     """Collect, compare, judge, tell, repair."""
+    give_way()
     params = config.load()
     where = command.place(Path(folder), url, Path(kept))
     watching = Watch(where, params.monitor)
@@ -49,6 +53,11 @@ def weekly() -> str:
     file = review.write()
     create_markdown_artifact(key="weekly", markdown=file.read_text(encoding="utf-8"))
     return str(file)
+
+
+def give_way() -> None:
+    """Let what serves go first; as often as one likes, and never back up."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _url() -> str:

@@ -74,14 +74,13 @@ def verdict(signals: Sequence[Signal], rows: int, fewest: int) -> tuple[Verdict,
 
 def prepare() -> None:
     """Import Evidently, which takes seconds of a processor, before callers are served beside it."""
-    from evidently import Report  # noqa: F401 - for its time
-    from evidently.legacy.calculations import stattests  # noqa: F401
+    from evidently.legacy.calculations import stattests  # noqa: F401 - for its time
 
 
 def compare(reference: pd.DataFrame, current: pd.DataFrame, settings: Drift) -> tuple[Signal, ...]:
     """Every signal of `current` against `reference`, by Evidently's distances and tests; what one lacks is named.
 
-    Its report draws each comparison, which takes a hundred times what comparing takes: see `drawn`.
+    Its report draws each comparison, which takes far longer than comparing: see `drawn`.
     """
     columns, left_out = _usable(reference, current)
     if not columns:
@@ -106,11 +105,8 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, settings: Drift) -> 
 
 
 def drawn(reference: pd.DataFrame, current: pd.DataFrame) -> Any:
-    """Evidently's snapshot of the distances, drawn, for its workspace; None where nothing can be compared.
-
-    Of the sketch of prompts, which is many columns, the first stands for all: each takes a tenth of a second.
-    """
-    columns = [name for name in _usable(reference, current)[0] if name not in SKETCH[1:]]
+    """Evidently's snapshot of the distances, drawn, for its workspace; None where nothing can be compared."""
+    columns, _ = _usable(reference, current)
     if not columns:
         return None
     from evidently import DataDefinition, Dataset, Report

@@ -176,7 +176,7 @@ class Watch:
         under_way = self.state.repair
         changed = max(self.state.repaired or 0.0, under_way.since if under_way is not None else 0.0)
         since = max(now - BACK * self.settings.window_s, changed)
-        found = rows.read(self.logs, since, now).table.sort_values("ended")
+        found = rows.read(self.logs, since, now, most=self.settings.most_rows).table.sort_values("ended")
         return found[found["version"] == _main(table)]
 
     def _last_drift(self, window: Window) -> str:
@@ -333,11 +333,10 @@ class Watch:
 
     def _keep(self, reference: pd.DataFrame, current: pd.DataFrame) -> None:
         """Draw a comparison into Evidently's workspace."""
-        snapshot = drift.drawn(reference, current)
-        if snapshot is None:
-            return
         try:
-            drift.Workspace(self.place.folder / "evidently", "Edgewright").add(snapshot)
+            snapshot = drift.drawn(reference, current)
+            if snapshot is not None:
+                drift.Workspace(self.place.folder / "evidently", "Edgewright").add(snapshot)
         except (OSError, ValueError) as problem:  # pages are no reason to stop watching
             LOG.error("Evidently's workspace cannot be written: %s", problem)
 

@@ -369,6 +369,12 @@ def test_a_server_keeps_to_the_processors_it_is_given(made: Path, tmp_path: Path
     assert command.main(["--package", str(made), "--cores", "9999"]) == 2
 
 
+def test_with_a_core_for_each_the_threads_of_llama_cpp_keep_to_their_own(running: Running) -> None:
+    assert running.post("/v1/completions", {"prompt": "word", "max_tokens": 4}).status_code == 200
+    kept = [os.sched_getaffinity(thread.id) for thread in running.model_process.threads()]
+    assert all({core} in kept for core in os.sched_getaffinity(0))
+
+
 def test_requests_drawn_from_the_openapi_document_break_nothing(running: Running) -> None:
     """What the document allows, and what is near to it, is answered or refused in OpenAI's form, never by a fault."""
     document = schemathesis.openapi.from_url(f"{running.base}/openapi.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -374,3 +376,14 @@ def test_a_monitor_that_runs_keeps_another_out(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with held(tmp_path / "artifacts" / "monitor"):
         assert command.main([]) == 2
+
+
+def test_a_look_gives_way_to_the_server_and_never_comes_back_up() -> None:
+    told = (
+        "import os; from flows.monitoring import give_way; give_way(); give_way(); print(os.nice(5)); "
+        "give_way(); print(os.nice(0))"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    first, last = (int(line) for line in done.stdout.split()[-2:])
+    assert first >= 15
+    assert last == first
