@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from monitoring import drift, rows, windows
 from monitoring.windows import Counted, Machine
 from tasks.backends.sampling import Sampling
 from tasks.config import Drift
+from tasks.measure.timing import peak_rss_bytes
 from tasks.serve.prediction_log import NAME, Prediction, PredictionLog
 from tasks.serve.service import Asked, Course
 from tasks.stage import run_stage
@@ -94,10 +94,9 @@ def judge(folder: Path, until: float) -> dict[str, float]:
     signals = drift.compare(reference, current, Drift())
     drift.verdict(signals, len(found.table), Drift().fewest)
     seconds = time.monotonic() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
     return {
-        "million_s": round(seconds, 1), "million_peak_mb": round(peak), "million_rows": len(found.table),
-        "million_figures": sum(one.value is not None for one in made.values()),
+        "million_s": round(seconds, 1), "million_peak_mb": round(peak_rss_bytes() / 1e6),
+        "million_rows": len(found.table), "million_figures": sum(one.value is not None for one in made.values()),
     }  # fmt: skip
 
 

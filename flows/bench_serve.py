@@ -39,7 +39,8 @@ from tasks.stage import run_stage
 SERVED = ("gguf-q8_0", "openvino-int8")
 PEER = "gguf-q8_0"  # whose file llama-cpp-python's own server takes
 STREAMS = (1, 4, 8)
-NEW_TOKENS, ROUNDS, ALONE = 64, 3, 8
+NEW_TOKENS, ROUNDS = 64, 3
+ALONE, ASKED, PIECES = 8, 12, 24  # prompts beside the bare session, how often each is asked, and for how many tokens
 CONTEXT, START_S = 512, 120
 
 LIMITS = {
@@ -83,7 +84,7 @@ def peer(folder: Path, file: Path, threads: int) -> Iterator[str]:
     command = [
         sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--host", "127.0.0.1", "--port", str(port),
         "--n_ctx", str(CONTEXT), "--n_threads", str(threads), "--n_threads_batch", str(threads),
-        "--interrupt_requests", "False", "--verbose", "False",
+        "--flash_attn", "True", "--interrupt_requests", "False", "--verbose", "False",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=(folder / "peer.log").open("w"))
     try:
@@ -124,7 +125,7 @@ def bare(request: Mapping[str, Any]) -> None:
         stamps: list[float] = []
         began = time.perf_counter()
         session.generate(
-            request["prompts"][int(line)], NEW_TOKENS, lambda _, stamps=stamps: stamps.append(time.perf_counter())
+            request["prompts"][int(line)], PIECES, lambda _, stamps=stamps: stamps.append(time.perf_counter())
         )
         gaps = [later - earlier for earlier, later in pairwise(stamps)]
         out.write(json.dumps({"first_s": stamps[0] - began, "gap_s": statistics.median(gaps)}) + "\n")
@@ -196,7 +197,7 @@ def alone_on_the_line(base: str, model: str, prompt: str) -> dict[str, float]:
         {
             "model": model,
             "prompt": prompt,
-            "max_tokens": NEW_TOKENS,
+            "max_tokens": PIECES,
             "temperature": 0,
             "stream": True,
             "ignore_eos": True,
@@ -212,7 +213,7 @@ def alone_on_the_line(base: str, model: str, prompt: str) -> dict[str, float]:
         line.sendall(asked)
         while data := line.recv(65536):
             stamps += [time.perf_counter()] * data.count(b"data: {")
-    if len(stamps) < NEW_TOKENS // 2:
+    if len(stamps) < PIECES // 2:
         raise RuntimeError(f"{model} broke off after {len(stamps)} pieces of an answer")
     gaps = [later - earlier for earlier, later in pairwise(stamps)]
     return {"first_s": stamps[0] - began, "gap_s": statistics.median(gaps)}
@@ -227,7 +228,7 @@ def beside_bare(
     """
     ratios, added = [], []
     with alone(folder, variant, request) as ask:
-        for turn in range(ROUNDS * len(texts)):
+        for turn in range(ASKED * len(texts)):
             number = turn % len(texts)
             if turn % 2:
                 own, http = ask(number), alone_on_the_line(base, variant, texts[number])
@@ -261,12 +262,14 @@ def measure(folder: Path, threads: int) -> dict[str, float | None]:
         with ours(folder, variant, package) as base:
             streams(base, variant, asked[:1], 1)
             figures |= beside_bare(folder, variant, base, request, asked[:ALONE])
-            at_once = {count: streams(base, variant, asked, count) for count in STREAMS}
-        for count, found in at_once.items():
-            first = f"first token {1e3 * found.first_s:.0f} ms"
-            tell(f"{variant}, {count} streams: {found.tokens_per_s:.0f} tokens/s, {first}")
-        figures[f"{variant}_eight_streams_x"] = at_once[8].tokens_per_s / at_once[1].tokens_per_s
-        figures[f"{variant}_slowest_stream_of_mean"] = at_once[8].slowest_of_mean
+            at_once = [{count: streams(base, variant, asked, count) for count in STREAMS} for _ in range(ROUNDS)]
+        for count in STREAMS:
+            rates, first = zip(*((one[count].tokens_per_s, one[count].first_s) for one in at_once), strict=True)
+            told = f"{', '.join(f'{rate:.0f}' for rate in rates)} tokens/s"
+            tell(f"{variant}, {count} streams: {told}, first token {1e3 * statistics.median(first):.0f} ms")
+        gains = [one[8].tokens_per_s / one[1].tokens_per_s for one in at_once]
+        figures[f"{variant}_eight_streams_x"] = statistics.median(gains)
+        figures[f"{variant}_slowest_stream_of_mean"] = max(one[8].slowest_of_mean for one in at_once)
         if variant == PEER:
             figures |= beside_peer(folder, package, asked, threads, variant)
     return figures

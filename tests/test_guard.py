@@ -13,6 +13,7 @@ import pytest
 
 from tasks.measure import guard
 from tasks.measure.guard import Clocks
+from tasks.measure.timing import MB, peak_rss_bytes
 from tasks.search.scorecard import scorecard
 from tests import factories as make
 
@@ -124,3 +125,10 @@ def test_speeds_of_a_busy_machine_are_shown_but_leave_the_gates_open() -> None:
     found = {e.gate: (e.outcome, e.reason) for e in verdicts[1].expectations}
     assert found["min_decode_speedup"][0] == "inconclusive" and busy in found["min_decode_speedup"][1]
     assert found["max_memory_share"][0] == "pass"
+
+
+def test_peak_of_memory_is_of_the_process_itself_not_of_the_one_that_started_it() -> None:
+    held = bytearray(400 * MB)  # what getrusage would tell of the child, too
+    code = "from tasks.measure.timing import peak_rss_bytes; print(peak_rss_bytes())"
+    told = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
+    assert peak_rss_bytes() > len(held) > told > 5 * MB

@@ -102,9 +102,10 @@ def versions() -> dict[str, str]:
     return versions_of(*PACKAGES)
 
 
-# The first value of each is what a session uses untold. A prompt is processed `n_ubatch` tokens at a time.
+# The first value of each is what a session uses untold. A prompt is processed `n_ubatch` tokens at a time. Flash
+# attention leaves one request as fast, and takes a fifth off a step of eight (26 against 32 ms, the sample's int8).
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "flash_attn": ("off", "on"),
+    "flash_attn": ("on", "off"),
     "n_ubatch": ("512", "128"),
     "kv_cache": ("f16", "q8_0"),
     "threads": ("all", "half"),

@@ -79,7 +79,7 @@ def _onnx(chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
 
 def _gguf(chat: bool, settings: Mapping[str, str]) -> tuple[str, ...]:
     small = settings.get("kv_cache") == "q8_0"  # 8: GGML_TYPE_Q8_0
-    tuned = ", flash_attn=True" * (small or settings.get("flash_attn") == "on") + ", type_k=8, type_v=8" * small
+    tuned = ", flash_attn=True" * (small or settings.get("flash_attn", "on") == "on") + ", type_k=8, type_v=8" * small
     tuned += f", n_ubatch={settings['n_ubatch']}" if "n_ubatch" in settings else ""
     call = (
         f'model.create_chat_completion({CHAT}, max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["message"]'
