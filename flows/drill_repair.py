@@ -155,7 +155,7 @@ def bench(folder: Path) -> Iterator[Bench]:
     small.write_bytes(sample_path().read_bytes())
     rules = yaml.safe_load((ROOT / "params.yaml").read_text())["monitor"]
     block = rules | {"window_s": WINDOW_S, "rules": RULES, "repair": REPAIR, "drift": rules["drift"] | DRIFT}
-    few = {"shares": [50, 100], "real": 0.1, "looks": 1, "fewest": 10, "mirror": 1.0}
+    few = {"shares": [50, 100], "real": 0.1, "fewest": 10, "mirror": 1.0}
     rollout = few | {"start_s": 60.0, "tick_s": 0.5}
     made = Rig(
         folder / "rig", rollout, "flows.faulty",
