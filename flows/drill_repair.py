@@ -94,7 +94,7 @@ LIMITS = {
     "control_windows": Limit(least=CONTROL),
     "control_alerts": Limit(most=0),
     "control_actions": Limit(most=0),
-    "faults": Limit(least=6),
+    "repairs": Limit(least=6),
     "faults_not_repaired": Limit(most=0),
     "control_lost": Limit(most=0),
     "storm_notices": Limit(most=6),
@@ -445,7 +445,7 @@ def drill(folder: Path) -> tuple[dict[str, float | None], list[Timeline]]:
         failed = sum(one.traffic.failed.values())
         figures["requests"] = one.traffic.sent
     figures["requests_lost"] = failed
-    figures["faults"] = len(found)
+    figures["repairs"] = len(found)
     figures["faults_not_repaired"] = sum(line.repaired_s is None for line in found)
     for line in found:
         name = line.name.replace(" ", "_")
