@@ -27,6 +27,7 @@ import httpx
 
 from flows.bench import Limit, conclude, copy, tell, timed
 from tasks import config, paths
+from tasks.backends import gguf
 from tasks.backends.base import backend
 from tasks.measure import guard
 from tasks.models.text_data import Prompts
@@ -84,7 +85,7 @@ def peer(folder: Path, file: Path, threads: int) -> Iterator[str]:
     command = [
         sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--host", "127.0.0.1", "--port", str(port),
         "--n_ctx", str(CONTEXT), "--n_threads", str(threads), "--n_threads_batch", str(threads),
-        "--flash_attn", "True", "--interrupt_requests", "False", "--verbose", "False",
+        "--flash_attn", str(gguf.flash({})), "--interrupt_requests", "False", "--verbose", "False",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=(folder / "peer.log").open("w"))
     try:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tasks import package as stage
 from tasks import paths
+from tasks.backends import gguf
 from tasks.backends.base import MODULES
 from tasks.errors import DataError, ModelError
 from tasks.packaging import card, how_to_run, manifest
@@ -168,6 +169,15 @@ def test_every_backend_has_lines_that_are_python_and_requirements(backend, chat:
     assert any('"model' in line for line in lines)
     assert how_to_run.PACKAGES[backend]
     assert how_to_run.NEEDS[backend]
+
+
+@pytest.mark.parametrize("flash", [{}, *({"flash_attn": one} for one in gguf.SETTINGS["flash_attn"])])
+@pytest.mark.parametrize("cache", [{}, *({"kv_cache": one} for one in gguf.SETTINGS["kv_cache"])])
+def test_the_lines_for_llama_cpp_compute_attention_as_it_was_measured(
+    flash: dict[str, str], cache: dict[str, str]
+) -> None:
+    text = "\n".join(how_to_run.lines("gguf", True, flash | cache))
+    assert ("flash_attn=True" in text) == gguf.flash(flash | cache)
 
 
 @pytest.mark.parametrize(

@@ -127,16 +127,18 @@ def engine(artifact: Path, threads: int, slots: int, context: int, settings: Set
     return GgufEngine(model, threads_of(settings, threads), slots, context, settings or {}, owns=True)
 
 
+def flash(settings: Settings) -> bool:
+    """Whether with flash attention; llama.cpp takes no quantized cache of values without it."""
+    return settings.get("kv_cache") == "q8_0" or settings.get("flash_attn", SETTINGS["flash_attn"][0]) == "on"
+
+
 def _asked(settings: Settings) -> tuple[dict[str, str], int, bool]:
-    """Every setting, the type of the cache, and whether with flash attention, without which llama.cpp takes no
-    quantized cache of values.
-    """
+    """Every setting, the type of the cache, and whether with flash attention."""
     import llama_cpp
 
     tuned = {name: settings.get(name, values[0]) for name, values in SETTINGS.items()}
-    quantized = tuned["kv_cache"] == "q8_0"
-    kind: int = llama_cpp.GGML_TYPE_Q8_0 if quantized else llama_cpp.GGML_TYPE_F16
-    return tuned, kind, quantized or tuned["flash_attn"] == "on"
+    kind: int = llama_cpp.GGML_TYPE_Q8_0 if tuned["kv_cache"] == "q8_0" else llama_cpp.GGML_TYPE_F16
+    return tuned, kind, flash(settings)
 
 
 class GgufSession:
