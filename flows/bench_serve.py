@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,10 @@ from tasks.stage import run_stage
 SERVED = ("gguf-q8_0", "openvino-int8")
 PEER = "gguf-q8_0"  # whose file llama-cpp-python's own server takes
 STREAMS = (1, 4, 8)
-NEW_TOKENS, ROUNDS = 64, 3
-ALONE, ASKED, PIECES = 8, 12, 24  # prompts beside the bare session, how often each is asked, and for how many tokens
+NEW_TOKENS, ROUNDS = 64, 3  # of each, with processes of its own
+ALONE, ASKED, ANSWER = 8, 4, 48  # prompts beside the bare session, how often each round asks them, for how many tokens
 CONTEXT, START_S = 512, 120
+LAST = 2048  # bytes that hold the end of a stream
 
 LIMITS = {
     **{f"{name}_decode_of_bare": Limit(least=0.95) for name in SERVED},
@@ -126,10 +126,15 @@ def bare(request: Mapping[str, Any]) -> None:
         stamps: list[float] = []
         began = time.perf_counter()
         session.generate(
-            request["prompts"][int(line)], PIECES, lambda _, stamps=stamps: stamps.append(time.perf_counter())
+            request["prompts"][int(line)], ANSWER, lambda _, stamps=stamps: stamps.append(time.perf_counter())
         )
-        gaps = [later - earlier for earlier, later in pairwise(stamps)]
-        out.write(json.dumps({"first_s": stamps[0] - began, "gap_s": statistics.median(gaps)}) + "\n")
+        assert len(stamps) == ANSWER, f"the bare session made {len(stamps)} tokens"
+        out.write(json.dumps(_times(began, stamps)) + "\n")
+
+
+def _times(began: float, stamps: Sequence[float]) -> dict[str, float]:
+    """Seconds to the first piece of an answer of `ANSWER` tokens, and between its tokens, which may share a piece."""
+    return {"first_s": stamps[0] - began, "gap_s": (stamps[-1] - stamps[0]) / (ANSWER - 1)}
 
 
 @contextlib.contextmanager
@@ -162,7 +167,6 @@ class Streams:
     """Some streams at once: medians over requests, and all their tokens over the whole time."""
 
     first_s: float
-    decode: float  # tokens per second of one stream, from the median time between tokens
     tokens_per_s: float
     slowest_of_mean: float  # how long the last stream took, over the mean
     failed: int
@@ -185,7 +189,6 @@ def streams(base: str, model: str, prompts: Sequence[str], count: int) -> Stream
         raise RuntimeError(f"no answer came from {base}: {found[0].error if found else 'nothing asked'}")
     return Streams(
         first_s=statistics.median(one.first for one in well if one.first is not None),
-        decode=1 / statistics.median(gap for one in well for gap in one.gaps),
         tokens_per_s=sum(one.tokens for one in well) / seconds,
         slowest_of_mean=max(shares),
         failed=len(found) - len(well),
@@ -198,7 +201,7 @@ def alone_on_the_line(base: str, model: str, prompt: str) -> dict[str, float]:
         {
             "model": model,
             "prompt": prompt,
-            "max_tokens": PIECES,
+            "max_tokens": ANSWER,
             "temperature": 0,
             "stream": True,
             "ignore_eos": True,
@@ -208,26 +211,28 @@ def alone_on_the_line(base: str, model: str, prompt: str) -> dict[str, float]:
     head = f"POST /v1/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
     asked = f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
     stamps: list[float] = []
+    tail = b""
     with socket.create_connection((host, int(port)), timeout=60) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         began = time.perf_counter()
         line.sendall(asked)
         while data := line.recv(65536):
             stamps += [time.perf_counter()] * data.count(b"data: {")
-    if len(stamps) < PIECES // 2:
-        raise RuntimeError(f"{model} broke off after {len(stamps)} pieces of an answer")
-    gaps = [later - earlier for earlier, later in pairwise(stamps)]
-    return {"first_s": stamps[0] - began, "gap_s": statistics.median(gaps)}
+            tail = (tail + data)[-LAST:]
+    if b'"finish_reason":"length"' not in tail:  # then the last piece holds the last of its tokens
+        raise RuntimeError(f"{model} broke off after {len(stamps)} pieces of an answer: {tail.decode()}")
+    return _times(began, stamps)
 
 
 def beside_bare(
     folder: Path, variant: str, base: str, request: Mapping[str, Any], texts: Sequence[str]
-) -> dict[str, float]:
+) -> list[tuple[float, float]]:
     """Each prompt through HTTP and in the bare session, one just after the other, who is first in turns.
 
-    Both stay loaded and idle while the other works; only neighbours in time are compared.
+    Both stay loaded and idle while the other works; only neighbours in time are compared: the bare session's time
+    between tokens over that through HTTP, and the milliseconds by which the first token is later.
     """
-    ratios, added = [], []
+    pairs = []
     with alone(folder, variant, request) as ask:
         for turn in range(ASKED * len(texts)):
             number = turn % len(texts)
@@ -235,8 +240,13 @@ def beside_bare(
                 own, http = ask(number), alone_on_the_line(base, variant, texts[number])
             else:
                 http, own = alone_on_the_line(base, variant, texts[number]), ask(number)
-            ratios.append(own["gap_s"] / http["gap_s"])
-            added.append(1e3 * (http["first_s"] - own["first_s"]))
+            pairs.append((own["gap_s"] / http["gap_s"], 1e3 * (http["first_s"] - own["first_s"])))
+    return pairs
+
+
+def _told_beside_bare(variant: str, pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """The figures of all pairs, which are said with their quartiles."""
+    ratios, added = zip(*pairs, strict=True)
     decode, first = statistics.median(ratios), statistics.median(added)
     apart = statistics.quantiles(ratios, n=4), statistics.quantiles(added, n=4)
     tell(
@@ -260,10 +270,13 @@ def measure(folder: Path, threads: int) -> dict[str, float | None]:
             "backend": entry.recipe.backend, "artifact": str(package / "model"), "threads": threads,
             "warm_up": prompts.short[-1], "prompts": [encode(text) for text in asked[:ALONE]],
         }  # fmt: skip
-        with ours(folder, variant, package) as base:
-            streams(base, variant, asked[:1], 1)
-            figures |= beside_bare(folder, variant, base, request, asked[:ALONE])
-            at_once = [{count: streams(base, variant, asked, count) for count in STREAMS} for _ in range(ROUNDS)]
+        pairs, at_once = [], []
+        for _ in range(ROUNDS):  # each process has its own luck with memory and cores
+            with ours(folder, variant, package) as base:
+                streams(base, variant, asked[:1], 1)
+                pairs += beside_bare(folder, variant, base, request, asked[:ALONE])
+                at_once.append({count: streams(base, variant, asked, count) for count in STREAMS})
+        figures |= _told_beside_bare(variant, pairs)
         for count in STREAMS:
             rates, first = zip(*((one[count].tokens_per_s, one[count].first_s) for one in at_once), strict=True)
             told = f"{', '.join(f'{rate:.0f}' for rate in rates)} tokens/s"

@@ -84,7 +84,7 @@ class Echo(ModelProcess):
                 return
             token = 1000 + (ids[place % len(ids)] + (place + 1) * (shift or 1)) % 4000
             last = place + 1 == new_tokens
-            queue.put_nowait(Token(token, logprob, "length" if last else None, time.monotonic()))
+            queue.put_nowait([Token(token, logprob, "length" if last else None, time.monotonic())])
             if last:
                 self._answers.pop(number, None)
 

@@ -194,6 +194,7 @@ class Serve(Block):
     queue: Annotated[int, Field(ge=0)] = 32
     context_tokens: Annotated[int, Field(ge=64)] = 1024
     new_tokens: Count = 128
+    pace_ms: Annotated[float, Field(ge=0)] = 30.0  # between two pieces of a stream, at least
     deadline_s: Positive = 120.0
     body_kb: Count = 256
     probe_s: Positive = 5.0

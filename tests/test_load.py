@@ -89,6 +89,7 @@ def test_a_real_step(tiny_model: Path, tmp_path: Path) -> None:
         found = load.summarise(20.0, 0.2, outcomes, seconds)
         assert found.error_rate == 0 and found.tokens_per_s > 0
         assert all(outcome.late < 0.5 for outcome in outcomes)
+        assert [outcome.tokens for outcome in outcomes] == [8] * 4  # though pieces hold several
         many = [Ask(0.0, [5, 6, 7], 200) for _ in range(12)]
         outcomes, _ = asyncio.run(load.run(one.base, NAME, many))
         assert {outcome.error for outcome in outcomes} == {"", "429"}

@@ -81,6 +81,21 @@ def test_a_stream_says_the_same_piece_by_piece(client) -> None:
     assert pieces[-1].usage == whole.usage
 
 
+@pytest.mark.parametrize("pace_ms", [0, 1000])
+def test_tokens_that_are_made_faster_than_the_pace_share_a_piece(made: Path, tmp_path: Path, pace_ms: int) -> None:
+    with server(tmp_path, made, pace_ms=pace_ms) as one:
+        ours = openai.OpenAI(base_url=f"{one.base}/v1", api_key="none", max_retries=0)
+        more = {"max_tokens": 40, "logprobs": 1, "extra_body": {"ignore_eos": True}}
+        whole, pieces = ask(ours, **more), list(ask(ours, stream=True, **more))
+        noted = one.metric("edgewright_inter_token_seconds_count")
+    told = [logprob for piece in pieces for logprob in piece.choices[0].logprobs.token_logprobs]
+    assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
+    assert told == pytest.approx(whole.choices[0].logprobs.token_logprobs, abs=0.01)
+    sizes = [len(piece.choices[0].logprobs.tokens) for piece in pieces]
+    assert sizes == [1] * 40 if not pace_ms else (len(sizes) < 10 and sizes[0] == 1)
+    assert noted == 2 * 39  # one by one, whatever they came in
+
+
 def test_a_chat_goes_through_the_template(client, alone) -> None:
     text, _ = alone
     messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hello"}]

@@ -17,6 +17,7 @@ from tasks.serve import oip
 from tasks.serve.places import FullError, Places
 from tasks.serve.prediction_log import NAME, Prediction, PredictionLog, read
 from tasks.serve.stops import Stops
+from tasks.serve.worker import Pace, Told
 
 
 @given(st.lists(st.text("abc", max_size=4), max_size=12), st.lists(st.text("abc", min_size=1, max_size=3), max_size=3))
@@ -36,6 +37,45 @@ def test_text_in_pieces_is_cut_where_the_whole_would_be(pieces: list[str], seque
         assert shown == whole
     else:  # a longer sequence that begins earlier may be whole only after a shorter one was found
         assert whole.startswith(shown) and not any(one in shown for one in sequences)
+
+
+STEPS = st.lists(  # of an engine: how long each takes, and which of four requests get a token
+    st.tuples(st.floats(0.0, 0.05), st.sets(st.integers(0, 3))), max_size=60
+)
+
+
+@given(STEPS, st.floats(0.0, 0.1), st.dictionaries(st.integers(0, 3), st.integers(1, 30)))
+def test_paced_tokens_are_all_told_in_order_and_none_waits_that_somebody_waits_for(
+    steps: list[tuple[float, set[int]]], pace_s: float, lengths: dict[int, int]
+) -> None:
+    pace, now, made, told, count, said = Pace(pace_s), 100.0, [], [], dict.fromkeys(range(4), 0), 0.0
+    for seconds, keys in steps:
+        now += seconds
+        step = []
+        for key in sorted(keys):
+            if count[key] < lengths.get(key, 30):
+                count[key] += 1
+                end = "length" if count[key] == lengths.get(key, 30) else None
+                step.append(Told(key, count[key], None, end, now))
+        made += step
+        message = pace.add(step)
+        told += message
+        urgent = any(one.token == 1 or one.finish for one in step)
+        if message:
+            assert urgent or now - said >= pace_s
+            said = now
+        else:
+            assert not step or not (urgent or now - said >= pace_s)
+    assert told + pace.rest(now) == made
+
+
+def test_a_request_that_nobody_waits_for_is_not_told() -> None:
+    pace = Pace(10.0)
+    first = [Told(key, 1, None, None, 1.0) for key in (7, 8)]
+    assert pace.add(first) == first
+    assert pace.add([Told(key, 2, None, None, 1.1) for key in (7, 8)]) == []
+    pace.forget(7)
+    assert pace.rest(1.2) == [Told(8, 2, None, None, 1.1)]
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4))

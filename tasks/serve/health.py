@@ -75,10 +75,10 @@ class Health:
         try:
             while len(got) < TOKENS:
                 answer.due(self.service.settings.hang_s)
-                token = await answer.next()
-                got.append((token.id, token.logprob))
-                if token.logprob is not None and not token.logprob > unsure:  # not a number is no answer either
-                    self._restart(f"the model's likeliest token has log-probability {token.logprob:.2f}: it is broken")
+                got += [(token.id, token.logprob) for token in await answer.next()]
+                odd = next((one for _, one in got if one is not None and not one > unsure), None)  # or not a number
+                if odd is not None:
+                    self._restart(f"the model's likeliest token has log-probability {odd:.2f}: it is broken")
                     return
         except TimeoutError:
             self._restart(f"the model gave no token for {self.service.settings.hang_s:g} s")

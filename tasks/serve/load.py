@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
@@ -36,7 +37,7 @@ class Outcome:
 
     late: float = 0.0  # how long after that it left
     first: float | None = None
-    gaps: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)  # between its pieces, which hold a token or more
     whole: float | None = None
     tokens: int = 0
     error: str = ""
@@ -73,8 +74,15 @@ async def _one(session: aiohttp.ClientSession, model: str, ask: Ask, began: floa
     due, outcome = began + ask.at, Outcome()
     outcome.late = time.perf_counter() - due
     prompt = ask.prompt if isinstance(ask.prompt, str) else list(ask.prompt)
-    body = {"model": model, "prompt": prompt, "max_tokens": ask.new_tokens, "temperature": 0, "stream": True}
-    body["ignore_eos"] = True  # equal work, where a server knows the word
+    body: dict[str, Any] = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": ask.new_tokens,
+        "temperature": 0,
+        "stream": True,
+    }
+    # Equal work and its tokens counted, where a server knows these words; elsewhere a piece is a token.
+    body |= {"ignore_eos": True, "stream_options": {"include_usage": True}}
     try:
         async with session.post("/v1/completions", json=body) as response:
             if response.status != 200:
@@ -88,6 +96,9 @@ async def _one(session: aiohttp.ClientSession, model: str, ask: Ask, began: floa
                 if line.startswith(b'data: {"error"'):
                     outcome.error = "event"
                     return outcome
+                if b'"usage"' in line and (usage := json.loads(line[6:]).get("usage")):
+                    outcome.tokens = usage.get("completion_tokens", outcome.tokens)
+                    continue
                 outcome.tokens += 1
                 if outcome.first is None:
                     outcome.first = now - due

@@ -22,7 +22,7 @@ PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)  # before the next start, by how many fail
 
 
 class Token(NamedTuple):
-    """One token of an answer, when it came, and how the answer ends with it."""
+    """One token of an answer, when it was made, and how the answer ends with it."""
 
     id: int
     logprob: float | None
@@ -30,7 +30,7 @@ class Token(NamedTuple):
     when: float  # seconds of the monotonic clock
 
 
-LATE = Token(-1, None, None, 0.0)  # says that an answer is due; no worker makes it
+LATE: list[Token] = []  # says that an answer is due; no worker makes it
 
 
 class GoneError(ResourceError):
@@ -48,7 +48,7 @@ class ModelProcess:
     failure: str = ""  # why the last start failed
     heard: float = 0.0  # when the worker last said anything, seconds of the monotonic clock
     _numbers: int = 0
-    _answers: dict[int, asyncio.Queue[Token | None]] = field(default_factory=dict)
+    _answers: dict[int, asyncio.Queue[list[Token] | None]] = field(default_factory=dict)
     _process: asyncio.subprocess.Process | None = None
     _closing: bool = False
 
@@ -100,13 +100,16 @@ class ModelProcess:
                 self.on_change(self.failure or f"the process that held the model ended (code {code})")
 
     def _heard(self, message: dict[str, Any]) -> None:
-        now = self.heard = time.monotonic()
+        self.heard = time.monotonic()
         if "made" in message:
-            for key, token, logprob, finish in message["made"]:
+            made: dict[int, list[Token]] = {}
+            for key, *token in message["made"]:
+                made.setdefault(key, []).append(Token(*token))
+            for key, tokens in made.items():
                 answer = self._answers.get(key)
                 if answer is not None:
-                    answer.put_nowait(Token(token, logprob, finish, now))
-                    if finish:
+                    answer.put_nowait(tokens)
+                    if tokens[-1].finish:
                         del self._answers[key]
         elif "ready" in message:
             self.ready, self.failure = message["ready"], ""
@@ -161,7 +164,7 @@ class Answer:
 
     process: ModelProcess
     number: int
-    queue: asyncio.Queue[Token | None]
+    queue: asyncio.Queue[list[Token] | None]
 
     _timer: asyncio.TimerHandle | None = None
 
@@ -171,14 +174,14 @@ class Answer:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self.queue.put_nowait, LATE)
 
-    async def next(self) -> Token:
-        """The next token; raises TimeoutError when it is `due`, GoneError when the worker ended."""
-        token = await self.queue.get()
-        if token is LATE:
+    async def next(self) -> list[Token]:
+        """The next tokens, one at least; raises TimeoutError when they are `due`, GoneError when the worker ended."""
+        tokens = await self.queue.get()
+        if tokens is LATE:
             raise TimeoutError
-        if token is None:
+        if tokens is None:
             raise GoneError("the process that held the model ended; ask again")
-        return token
+        return tokens
 
     def close(self) -> None:
         """Stop what is still being made for it."""

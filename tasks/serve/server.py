@@ -121,6 +121,7 @@ async def _run(
         slots=settings.slots,
         context=settings.context_tokens,
         ends=tuple(sorted(text.ends)),
+        pace_s=settings.pace_ms / 1e3,
     )
     process = model(opening, changed)
     kept = PredictionLog(log, settings.log_mb * 2**20, settings.log_files)

@@ -12,7 +12,7 @@ from functools import cached_property
 from tasks.backends.sampling import Sampling
 from tasks.config import Serve
 from tasks.errors import DataError, ResourceError
-from tasks.models.text import Text
+from tasks.models.text import Text, Unfolding
 from tasks.serve.metrics import Metrics
 from tasks.serve.places import FullError, Places
 from tasks.serve.prediction_log import Prediction, PredictionLog
@@ -158,21 +158,11 @@ class Service:
         self.metrics.under_way.set(self.process.under_way)
         try:
             unfolding, stops = self.text.unfolding(), Stops(asked.stop)
-            while True:
-                token = await self._next(answer)
-                self._observe(course, token)
-                shown, stopped = ("", False) if token.finish == "stop" else stops.add(unfolding.add(token.id))
-                finish = "stop" if stopped else token.finish
-                if finish and not stopped:
-                    shown += stops.rest()
-                course.finish = finish or ""
-                course.text.append(shown)
-                tokens = () if token.finish == "stop" else ((token.id, token.logprob),)
-                if finish:
+            while not course.finish:
+                piece = self._piece(await self._next(answer), course, unfolding, stops)
+                if piece.finish:
                     error = ""
-                yield Piece(shown, tokens, finish)
-                if finish:
-                    return
+                yield piece
         except (LateError, GoneError) as problem:
             error = "deadline" if isinstance(problem, LateError) else "worker"
             raise
@@ -180,7 +170,23 @@ class Service:
             answer.close()
             self._end(asked, course, error)
 
-    async def _next(self, answer: Answer) -> Token:
+    def _piece(self, made: Sequence[Token], course: Course, unfolding: Unfolding, stops: Stops) -> Piece:
+        """What tokens that came together add to an answer, up to its end: a stop sequence may end it before them."""
+        text, tokens = "", []
+        for token in made:
+            self._observe(course, token)
+            shown, stopped = ("", False) if token.finish == "stop" else stops.add(unfolding.add(token.id))
+            text += shown
+            if token.finish != "stop":
+                tokens.append((token.id, token.logprob))
+            if stopped or token.finish:
+                course.finish = "stop" if stopped else str(token.finish)
+                text += "" if stopped else stops.rest()
+                break
+        course.text.append(text)
+        return Piece(text, tuple(tokens), course.finish or None)
+
+    async def _next(self, answer: Answer) -> list[Token]:
         try:
             return await answer.next()
         except TimeoutError:

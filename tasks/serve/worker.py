@@ -4,8 +4,10 @@ It is a process of its own so that a runtime that dies takes no connection with 
 the package before it loads anything of it, and ends when its standard input closes.
 
 In: {"add": key, "ids": [...], "new_tokens": n, "temperature": t, "top_p": p, "seed": s, "ends": true}, {"drop": key}.
-Out, once: {"ready": {...}} or {"failed": reason}; then per step {"made": [[key, token, logprob, finish], ...]}, where
-finish is null, "stop" (an end-of-text token, which is not part of the answer) or "length".
+Out, once: {"ready": {...}} or {"failed": reason}; then {"made": [[key, token, logprob, finish, when], ...]}, where
+finish is null, "stop" (an end-of-text token, which is not part of the answer) or "length", and when is in seconds of
+the monotonic clock, which all processes of a machine share. Tokens that are made faster than anybody reads share a
+message (see `Pace`).
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import os
 import queue
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from tasks import config
 from tasks.backends.base import Engine, backend, threads_of
@@ -39,6 +42,7 @@ class Opening(Record):
     slots: int
     context: int
     ends: tuple[int, ...]  # tokens that end a text
+    pace_s: float = 0.0  # between two messages, at least
 
 
 def main(argv: list[str]) -> int:
@@ -57,7 +61,7 @@ def main(argv: list[str]) -> int:
     _say(out, {"ready": ready})
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(inbox,), daemon=True).start()
-    serve(engine, frozenset(opening.ends), inbox, out)
+    serve(engine, frozenset(opening.ends), inbox, out, opening.pace_s)
     out.flush()
     os._exit(0)  # runtimes may crash while they are torn down
 
@@ -87,26 +91,85 @@ def _meet(threads: int) -> None:
         os.environ.setdefault("OMP_PROC_BIND", "true")
 
 
-def serve(engine: Engine, ends: frozenset[int], inbox: queue.SimpleQueue[dict[str, Any]], out: TextIO) -> None:
+class Told(NamedTuple):
+    """A token as the server is told of it."""
+
+    key: int
+    token: int
+    logprob: float | None
+    finish: str | None
+    when: float  # seconds of the monotonic clock
+
+
+class Pace:
+    """Which tokens wait for the next message, so that it comes `seconds` after the one before it. Pure.
+
+    Each message costs the server and its client time, on few cores the model's own. Nobody waits for a first token or
+    an end: these go at once, with what waited.
+
+    >>> pace = Pace(0.02)
+    >>> [len(pace.add([Told(1, 5, None, None, when)])) for when in (0.0, 0.009, 0.018, 0.027)]
+    [1, 0, 0, 3]
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """0: nothing waits."""
+        self._seconds = seconds
+        self._waiting: list[Told] = []
+        self._begun: set[int] = set()  # requests whose first token was said
+        self._said = 0.0
+
+    def add(self, made: list[Told]) -> list[Told]:
+        """Tokens of one step; returns what is to be said now."""
+        self._waiting += made
+        urgent = any(one.finish or one.key not in self._begun for one in made)
+        return self.rest(made[0].when) if made and (urgent or made[0].when - self._said >= self._seconds) else []
+
+    def rest(self, now: float) -> list[Told]:
+        """All that waits."""
+        told, self._waiting, self._said = self._waiting, [], now
+        self._begun.update(one.key for one in told)
+        self._begun.difference_update(one.key for one in told if one.finish)
+        return told
+
+    def forget(self, key: int) -> None:
+        """Nobody waits for this request any more."""
+        self._waiting = [one for one in self._waiting if one.key != key]
+        self._begun.discard(key)
+
+
+def serve(
+    engine: Engine, ends: frozenset[int], inbox: queue.SimpleQueue[dict[str, Any]], out: TextIO, pace_s: float
+) -> None:
     """Take requests in between steps, until the inbox says that it is closed."""
     heeds: dict[int, bool] = {}  # requests under way, and whether an end-of-text token ends them
+    pace = Pace(pace_s)
     while True:
         while not heeds or not inbox.empty():
             message = inbox.get()
             if message is CLOSED:
                 return
+            if "drop" in message:
+                pace.forget(message["drop"])
+            else:  # its prompt may take long to read
+                _tell(out, pace.rest(time.monotonic()))
             _take(engine, heeds, message)
-        told: list[tuple[int, int, float | None, str | None]] = []
-        for made in engine.step():
-            if made.key not in heeds:
+        made, now = engine.step(), time.monotonic()
+        told: list[Told] = []
+        for one in made:
+            if one.key not in heeds:
                 continue
-            finish = "stop" if heeds[made.key] and made.token in ends else "length" if made.last else None
-            told.append((made.key, made.token, made.logprob, finish))
+            finish = "stop" if heeds[one.key] and one.token in ends else "length" if one.last else None
+            told.append(Told(one.key, one.token, one.logprob, finish, now))
             if finish:
-                del heeds[made.key]
-                engine.drop(made.key)
-        if told:
-            _say(out, {"made": told})
+                del heeds[one.key]
+                engine.drop(one.key)
+        _tell(out, pace.add(told))
+
+
+def _tell(out: TextIO, told: list[Told]) -> None:
+    if told:
+        _say(out, {"made": told})
 
 
 def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any]) -> None:
