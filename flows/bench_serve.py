@@ -39,7 +39,7 @@ from tasks.stage import run_stage
 SERVED = ("gguf-q8_0", "openvino-int8")
 PEER = "gguf-q8_0"  # whose file llama-cpp-python's own server takes
 STREAMS = (1, 4, 8)
-NEW_TOKENS, ROUNDS = 64, 3  # of each, with processes of its own
+NEW_TOKENS, ROUNDS = 64, 3  # tokens of an answer; how often all is measured, each time by fresh processes
 ALONE, ASKED, ANSWER = 8, 4, 48  # prompts beside the bare session, how often each round asks them, for how many tokens
 CONTEXT, START_S = 512, 120
 LAST = 2048  # bytes that hold the end of a stream

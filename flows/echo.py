@@ -17,7 +17,8 @@ from pathlib import Path
 from tasks.backends.sampling import Sampling
 from tasks.records import Record
 from tasks.serve import __main__ as command
-from tasks.serve.process import Answer, GoneError, ModelProcess, Token
+from tasks.serve.process import Answer, GoneError, ModelProcess
+from tasks.serve.worker import Token
 
 FAULTS = "faults.json"
 TOKEN_S = 0.0005

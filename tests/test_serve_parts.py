@@ -16,8 +16,9 @@ from tasks.errors import DataError
 from tasks.serve import oip
 from tasks.serve.places import FullError, Places
 from tasks.serve.prediction_log import NAME, Prediction, PredictionLog, read
+from tasks.serve.process import Answer, ModelProcess
 from tasks.serve.stops import Stops
-from tasks.serve.worker import Pace, Told
+from tasks.serve.worker import Opening, Pace, Token
 
 
 @given(st.lists(st.text("abc", max_size=4), max_size=12), st.lists(st.text("abc", min_size=1, max_size=3), max_size=3))
@@ -56,11 +57,11 @@ def test_paced_tokens_are_all_told_in_order_and_none_waits_that_somebody_waits_f
             if count[key] < lengths.get(key, 30):
                 count[key] += 1
                 end = "length" if count[key] == lengths.get(key, 30) else None
-                step.append(Told(key, count[key], None, end, now))
+                step.append((key, Token(count[key], None, end, now)))
         made += step
         message = pace.add(step)
         told += message
-        urgent = any(one.token == 1 or one.finish for one in step)
+        urgent = any(one.id == 1 or one.finish for _, one in step)
         if message:
             assert urgent or now - said >= pace_s
             said = now
@@ -69,13 +70,29 @@ def test_paced_tokens_are_all_told_in_order_and_none_waits_that_somebody_waits_f
     assert told + pace.rest(now) == made
 
 
+def test_tokens_that_came_together_keep_their_distance_and_the_last_came_when_it_was_heard() -> None:
+    async def heard() -> tuple[float, list[Token]]:
+        opening = Opening(
+            package="", manifest_sha256=None, threads=1, slots=1, context=64, ends=(), pace_s=0.0
+        )  # fmt: skip
+        process = ModelProcess(opening, lambda _: None)
+        answer = Answer(process, 3, asyncio.Queue())
+        process._answers[3] = answer.queue
+        process._heard({"made": [[3, [5, -0.1, None, 1.0]], [4, [9, -0.2, None, 1.0]], [3, [6, -0.3, "length", 1.25]]]})
+        return process.heard, await answer.next()
+
+    when, tokens = asyncio.run(heard())
+    assert [(one.id, one.logprob, one.finish) for one in tokens] == [(5, -0.1, None), (6, -0.3, "length")]
+    assert [one.when for one in tokens] == pytest.approx([when - 0.25, when])
+
+
 def test_a_request_that_nobody_waits_for_is_not_told() -> None:
     pace = Pace(10.0)
-    first = [Told(key, 1, None, None, 1.0) for key in (7, 8)]
+    first = [(key, Token(1, None, None, 1.0)) for key in (7, 8)]
     assert pace.add(first) == first
-    assert pace.add([Told(key, 2, None, None, 1.1) for key in (7, 8)]) == []
+    assert pace.add([(key, Token(2, None, None, 1.1)) for key in (7, 8)]) == []
     pace.forget(7)
-    assert pace.rest(1.2) == [Told(8, 2, None, None, 1.1)]
+    assert pace.rest(1.2) == [(8, Token(2, None, None, 1.1))]
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4))

@@ -16,7 +16,7 @@ def page(title: str, sentence: str, steps: Sequence[Step], first_ms: float, betw
     """A self-contained HTML page; the objectives are drawn as limits."""
     drawings = [
         _curves(steps, "Time to first token", "first", first_ms),
-        _curves(steps, "Time between tokens", "between", between_ms),
+        _curves(steps, "Time between pieces of an answer", "between", between_ms),
         _throughput(steps),
     ]
     head = f"<title>{escape(title)}</title><style>{STYLE.read_text(encoding='utf-8')}</style>"

@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--url", help="the server's address; left out, serve.host and serve.port")
     made.add_argument("--seconds", type=float, default=20.0, help="least length of a step (20)")
     made.add_argument("--first-ms", type=float, default=1000.0, help="objective: p95 of the time to first token (1000)")
-    made.add_argument("--between-ms", type=float, default=150.0, help="objective: p95 between two tokens (150)")
+    made.add_argument("--between-ms", type=float, default=150.0, help="objective: p95 between two pieces (150)")
     made.add_argument("--soak", type=float, metavar="RATE", help="instead of steps, this rate for --minutes")
     made.add_argument("--minutes", type=float, default=10.0, help="length of a soak (10)")
     return made
@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
         most = max(one.tokens_per_s for one in steps)
         said = (
             f"{f'{best:.2f} requests per second keep' if best else 'no rate keeps'} the 95th percentile of the time to "
-            f"first token under {objectives.first_ms:g} ms and between tokens under {objectives.between_ms:g} ms"
+            f"first token under {objectives.first_ms:g} ms, between pieces of an answer under {objectives.between_ms:g} ms"
         )
         write_text(
             REPORT / "index.html",

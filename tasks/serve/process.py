@@ -11,23 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from tasks.backends.sampling import Sampling
 from tasks.errors import ResourceError
-from tasks.serve.worker import Opening
+from tasks.serve.worker import Opening, Token
 
 LINE = 2**20  # bytes a message may have
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)  # before the next start, by how many failed in a row
-
-
-class Token(NamedTuple):
-    """One token of an answer, when it was made, and how the answer ends with it."""
-
-    id: int
-    logprob: float | None
-    finish: str | None  # "stop" (an end-of-text token), "length", or not yet
-    when: float  # seconds of the monotonic clock
 
 
 LATE: list[Token] = []  # says that an answer is due; no worker makes it
@@ -102,9 +93,11 @@ class ModelProcess:
     def _heard(self, message: dict[str, Any]) -> None:
         self.heard = time.monotonic()
         if "made" in message:
+            told = [(key, Token(*token)) for key, token in message["made"]]
+            late = self.heard - told[-1][1].when  # the last came now; those before it keep their distance to it
             made: dict[int, list[Token]] = {}
-            for key, *token in message["made"]:
-                made.setdefault(key, []).append(Token(*token))
+            for key, token in told:
+                made.setdefault(key, []).append(token._replace(when=token.when + late))
             for key, tokens in made.items():
                 answer = self._answers.get(key)
                 if answer is not None:

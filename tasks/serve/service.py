@@ -16,9 +16,10 @@ from tasks.models.text import Text, Unfolding
 from tasks.serve.metrics import Metrics
 from tasks.serve.places import FullError, Places
 from tasks.serve.prediction_log import Prediction, PredictionLog
-from tasks.serve.process import Answer, GoneError, ModelProcess, Token
+from tasks.serve.process import Answer, GoneError, ModelProcess
 from tasks.serve.sketch import suspicious
 from tasks.serve.stops import Stops
+from tasks.serve.worker import Token
 
 
 class BusyError(ResourceError):

@@ -4,10 +4,9 @@ It is a process of its own so that a runtime that dies takes no connection with 
 the package before it loads anything of it, and ends when its standard input closes.
 
 In: {"add": key, "ids": [...], "new_tokens": n, "temperature": t, "top_p": p, "seed": s, "ends": true}, {"drop": key}.
-Out, once: {"ready": {...}} or {"failed": reason}; then {"made": [[key, token, logprob, finish, when], ...]}, where
-finish is null, "stop" (an end-of-text token, which is not part of the answer) or "length", and when is in seconds of
-the monotonic clock, which all processes of a machine share. Tokens that are made faster than anybody reads share a
-message (see `Pace`).
+Out, once: {"ready": {...}} or {"failed": reason}; then {"made": [[key, [token, logprob, finish, when]], ...]},
+where finish is null, "stop" (an end-of-text token, which is not part of the answer) or "length", and when is in seconds
+of a clock of its own. Tokens that are made faster than anybody reads share a message (see `Pace`).
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Opening(Record):
     slots: int
     context: int
     ends: tuple[int, ...]  # tokens that end a text
-    pace_s: float = 0.0  # between two messages, at least
+    pace_s: float  # between two messages, at least
 
 
 def main(argv: list[str]) -> int:
@@ -91,14 +90,16 @@ def _meet(threads: int) -> None:
         os.environ.setdefault("OMP_PROC_BIND", "true")
 
 
-class Told(NamedTuple):
-    """A token as the server is told of it."""
+class Token(NamedTuple):
+    """One token of an answer, when it was made, and how the answer ends with it."""
 
-    key: int
-    token: int
+    id: int
     logprob: float | None
-    finish: str | None
+    finish: str | None  # "stop" (an end-of-text token), "length", or not yet
     when: float  # seconds of the monotonic clock
+
+
+Told = tuple[int, Token]  # which request it is of
 
 
 class Pace:
@@ -108,7 +109,7 @@ class Pace:
     an end: these go at once, with what waited.
 
     >>> pace = Pace(0.02)
-    >>> [len(pace.add([Told(1, 5, None, None, when)])) for when in (0.0, 0.009, 0.018, 0.027)]
+    >>> [len(pace.add([(1, Token(5, None, None, when))])) for when in (0.0, 0.009, 0.018, 0.027)]
     [1, 0, 0, 3]
     """
 
@@ -122,19 +123,21 @@ class Pace:
     def add(self, made: list[Told]) -> list[Told]:
         """Tokens of one step; returns what is to be said now."""
         self._waiting += made
-        urgent = any(one.finish or one.key not in self._begun for one in made)
-        return self.rest(made[0].when) if made and (urgent or made[0].when - self._said >= self._seconds) else []
+        if not made:
+            return []
+        urgent, now = any(token.finish or key not in self._begun for key, token in made), made[0][1].when
+        return self.rest(now) if urgent or now - self._said >= self._seconds else []
 
     def rest(self, now: float) -> list[Told]:
         """All that waits."""
         told, self._waiting, self._said = self._waiting, [], now
-        self._begun.update(one.key for one in told)
-        self._begun.difference_update(one.key for one in told if one.finish)
+        self._begun.update(key for key, _ in told)
+        self._begun.difference_update(key for key, token in told if token.finish)
         return told
 
     def forget(self, key: int) -> None:
         """Nobody waits for this request any more."""
-        self._waiting = [one for one in self._waiting if one.key != key]
+        self._waiting = [one for one in self._waiting if one[0] != key]
         self._begun.discard(key)
 
 
@@ -160,7 +163,7 @@ def serve(
             if one.key not in heeds:
                 continue
             finish = "stop" if heeds[one.key] and one.token in ends else "length" if one.last else None
-            told.append(Told(one.key, one.token, one.logprob, finish, now))
+            told.append((one.key, Token(one.token, one.logprob, finish, now)))
             if finish:
                 del heeds[one.key]
                 engine.drop(one.key)
