@@ -146,7 +146,8 @@ def main(argv: list[str] | None = None) -> int:
         most = max(one.tokens_per_s for one in steps)
         said = (
             f"{f'{best:.2f} requests per second keep' if best else 'no rate keeps'} the 95th percentile of the time to "
-            f"first token under {objectives.first_ms:g} ms, between pieces of an answer under {objectives.between_ms:g} ms"
+            f"first token under {objectives.first_ms:g} ms "
+            f"and between pieces of an answer under {objectives.between_ms:g} ms"
         )
         write_text(
             REPORT / "index.html",
