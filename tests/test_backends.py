@@ -134,6 +134,10 @@ def test_contract(made, expected, tiny_model):
     assert own[0].logprob == pytest.approx(told, abs=max(0.1, 10 * limit))
     engine.add(4, IDS, 1, Sampling())  # the place of one that left is free
     assert [one.key for one in _rest(engine, {4})] == [4]
+    drawn = Sampling(temperature=1.0)
+    assert _tokens(engine, 5, drawn) != _tokens(engine, 6, drawn)  # without a seed each answer is its own
+    seeded = Sampling(temperature=1.0, seed=7)
+    assert _tokens(engine, 7, seeded) == _tokens(engine, 8, seeded)
     assert engine.step() == []
     engine.close()
 
@@ -156,6 +160,12 @@ def _rest(engine, keys: set[int]) -> list[Made]:
         made += new
         keys = keys - {one.key for one in new if one.last}
     raise AssertionError(f"{keys} did not end")
+
+
+def _tokens(engine, key: int, sampling: Sampling) -> list[int]:
+    """An answer of eight tokens, made alone."""
+    engine.add(key, IDS, 8, sampling)
+    return [one.token for one in _rest(engine, {key})]
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -315,14 +316,14 @@ class ContinuousEngine:
         self._running: dict[int, tuple[Any, int]] = {}
 
     def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
-        """Begin a request. GenAI has one seed for all: a seeded answer repeats where it is alone."""
+        """Begin a request."""
         import openvino as ov
 
         asked: dict[str, Any] = {"max_new_tokens": new_tokens, "ignore_eos": True, "logprobs": 1}
         if not sampling.greedy:
             asked |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
-            if sampling.seed is not None:
-                asked["rng_seed"] = sampling.seed
+            # GenAI's own seed is always 0: callers who bring none would all be given the same answer, each time.
+            asked["rng_seed"] = secrets.randbits(63) if sampling.seed is None else sampling.seed
         prompt = ov.Tensor(np.array([ids], dtype=np.int64))
         handle = self._pipeline.add_request(key, prompt, self._genai.GenerationConfig(**asked))
         self._running[key] = (handle, new_tokens)
