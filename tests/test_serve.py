@@ -384,6 +384,13 @@ def test_a_server_keeps_to_the_processors_it_is_given(made: Path, tmp_path: Path
     assert command.main(["--package", str(made), "--cores", "9999"]) == 2
 
 
+def test_a_port_that_is_taken_is_refused_in_words(made: Path, running: Running, tmp_path: Path, capfd) -> None:
+    taken = str(Address.read(running.log / "address.json").port)
+    assert command.main(["--package", str(made), "--port", taken, "--log", str(tmp_path)]) == 2
+    assert f"cannot listen at 127.0.0.1:{taken}" in "".join(capfd.readouterr())
+    assert running.post("/v1/completions", {"prompt": "word", "max_tokens": 4}).status_code == 200
+
+
 def test_with_a_core_for_each_the_threads_of_llama_cpp_keep_to_their_own(running: Running) -> None:
     assert running.post("/v1/completions", {"prompt": "word", "max_tokens": 4}).status_code == 200
     kept = [os.sched_getaffinity(thread.id) for thread in running.model_process.threads()]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import uvloop
 
 from tasks import config
 from tasks.config import Serve
-from tasks.errors import ModelError
+from tasks.errors import ModelError, ResourceError
 from tasks.models.text import Text
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.serve import app as http
@@ -67,8 +68,10 @@ def serve(
     served: Served, settings: Serve, log: Path | None, address: Path | None = None, running: Running | None = None,
     model: Model = ModelProcess,
 ) -> None:  # fmt: skip
-    """Serve until told to stop; raises ModelError for a package that is not as it was packaged, or does not load.
+    """Serve until told to stop.
 
+    Raises ModelError for a package that is not as it was packaged, or does not load, and ResourceError for an address
+    that cannot be had.
     Where it listens is written to `address`, before the model is ready. `model` makes what holds the model.
     """
     digest = verify_manifest(served.package, served.manifest_sha256)
@@ -123,6 +126,7 @@ async def _run(
         ends=tuple(sorted(text.ends)),
         pace_s=settings.pace_ms / 1e3,
     )
+    listener = _listener(settings)
     process = model(opening, changed)
     kept = PredictionLog(log, settings.log_mb * 2**20, settings.log_files)
     service = Service(text, process, settings, metrics, kept, served.version)
@@ -131,8 +135,6 @@ async def _run(
     server = Drained(
         uvicorn.Config(
             application,
-            host=settings.host,
-            port=settings.port,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -142,7 +144,7 @@ async def _run(
     )
     server.service = service
     tasks = [asyncio.create_task(process.run()), asyncio.create_task(health.run())]
-    listening = asyncio.create_task(server.serve())
+    listening = asyncio.create_task(server.serve([listener]))
     try:
         while not (server.started or listening.done()):
             await asyncio.sleep(0.01)
@@ -166,6 +168,20 @@ async def _run(
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
         kept.close()
+
+
+def _listener(settings: Serve) -> socket.socket:
+    """The socket to serve at, bound before a model is loaded; uvicorn would end the process with a traceback.
+
+    Raises ResourceError for an address that cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot listen at {settings.host}:{settings.port}: {error}; PORT= names another port (0: any free one)"
+        ) from error
 
 
 def _socket(server: uvicorn.Server) -> tuple[str, int]:
