@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from monitoring.windows import Figure, Window
+from monitoring.windows import Figure, Window, comparable
 from tasks.config import Rule
 from tasks.records import Record
 
@@ -105,14 +105,17 @@ def usual(rule: Rule, windows: Sequence[Window], alert: Alert | None) -> float |
     """What a rate is compared with: the median of the windows before; None of too few, and for other rules.
 
     As long as an alert goes on it stays what it was when it began, or what is broken would itself become usual and the
-    alert be over. Not so where the version was new then, or is another now: what it needs is its own usual.
+    alert be over. Not so where the version was new then, or is another now: what it needs is its own usual, and until
+    that is known the alert is over where it would be for the version before.
     """
     if rule.kind != "rate":
         return None
     if alert is not None and alert.usual is not None and alert.version == windows[-1].version:
         return alert.usual
     earlier = _earlier(rule, windows)
-    return median(earlier) if len(earlier) >= BEFORE else None
+    if len(earlier) >= BEFORE:
+        return median(earlier)
+    return alert.usual if alert is not None else None
 
 
 def _known(rule: Rule, windows: Sequence[Window]) -> float | None:
@@ -122,7 +125,7 @@ def _known(rule: Rule, windows: Sequence[Window]) -> float | None:
 
 
 def _earlier(rule: Rule, windows: Sequence[Window]) -> list[float]:
-    told = (window.figures.get(rule.metric) for window in windows[:-1])
+    told = (window.figures.get(rule.metric) for window in comparable(windows, rule.metric))
     return [one.value for one in told if one and one.value is not None][-LONG:]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import yaml
 
-from monitoring.windows import Machine, Window
+from monitoring.windows import Machine, Window, comparable
 from tasks.records import FRAMEWORK_OF, Backend, Record
 
 Trouble = Literal["slow", "memory", "accuracy", "compatibility"]
@@ -85,8 +85,8 @@ def _value(window: Window, name: str) -> float | None:
 
 
 def _usual(windows: Sequence[Window], name: str) -> float | None:
-    """The median of the windows before the newest."""
-    told = [value for window in windows[:-1] if (value := _value(window, name)) is not None]
+    """The median of the windows before the newest that tell of it."""
+    told = [value for window in comparable(windows, name) if (value := _value(window, name)) is not None]
     return median(told) if told else None
 
 

@@ -18,6 +18,7 @@ class Metric:
     unit: str  # in Grafana's words
     group: Group
     promql: str = ""  # the same from /metrics; empty where only the prediction log or the machine tells
+    own: bool = False  # what is usual of one version says nothing of another: a larger one is no fault
 
 
 def _quantile(share: float, series: str, factor: int = 1000) -> str:
@@ -70,7 +71,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("accuracy", "Right answers, of those that callers judged", "percentunit", "quality"),
     Metric("ready", "Ready", "bool", "resources", "max(edgewright_ready)"),
     Metric("memory_mb", "Memory of the server", "decmbytes", "resources",
-           "sum(edgewright_model_memory_bytes) / 1e6"),
+           "sum(edgewright_model_memory_bytes) / 1e6", own=True),
     Metric("cpu_share", "Processors taken by the server", "percentunit", "resources"),
     Metric("others_share", "Processors taken by others", "percentunit", "resources"),
     Metric("restarts", "Times the model was started again", "none", "resources",

@@ -138,15 +138,16 @@ class Watch:
         since = state.until or now - self.settings.window_s
         if now <= since:
             raise DataError(f"the clock stands {since - now:.0f} s before the end of the last window; set it right")
-        around = machine.watch(self.addresses(), state.energy_j, watch_s)
         counted, series = self._counted()
         # Windows that were too small to be compared are read again, with this one.
         waiting = min(since, state.drift_since or since)
         judged = judgements(self.place.store.folder)
         found = rows.read(self.logs, waiting, now, world.versions, judged, self.settings.most_rows, since)
         table = found.table[found.table["ended"] >= since]
+        version = _main(table)
+        around = machine.watch(self.addresses(version), state.energy_j, watch_s)
         window = Window(
-            number=state.number + 1, began=since, ended=now, version=_main(table), rows=len(table),
+            number=state.number + 1, began=since, ended=now, version=version, rows=len(table),
             problems=dict(found.problems),
             figures=windows.figures(
                 table, now - since, around, counted, self.settings.price_per_hour, self._recent(table, now)
@@ -189,16 +190,21 @@ class Watch:
         """Folders with prediction logs."""
         return [folder for name in SLOTS if (folder := self.place.store.folder / name).is_dir()]
 
-    def addresses(self) -> list[Address]:
-        """Of the servers that run, the one first that callers are led to."""
-        found = []
-        for name in sorted(SLOTS, key=lambda name: name != self.place.store.state().champion):
+    def addresses(self, version: str = "") -> list[Address]:
+        """Of the servers that run, that of `version` first, then the champion's.
+
+        In a ramp the challenger may answer most: what a window tells of memory is of the version that it tells of.
+        """
+        found: list[Address] = []
+        champion = self.place.store.state().champion
+        for name in sorted(SLOTS, key=lambda name: name != champion):
             file = self.place.store.folder / name / "address.json"
             try:
                 found.append(Address.read(file))
             except DataError:
                 continue
-        return [address for address in found if address.process() is not None]
+        running = [address for address in found if address.process() is not None]
+        return sorted(running, key=lambda address: address.version != version)
 
     def _save(self, **changes: Any) -> None:
         self.state = self.state.model_copy(update=changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from monitoring.drift import Signal, Verdict
+from monitoring.metrics import BY_NAME
 from tasks.measure.statistics import smallest_sample, wilson
 from tasks.records import Record
 
@@ -43,6 +45,12 @@ class Window(Record):
     signals: tuple[Signal, ...] = ()
     drift: Verdict = "inconclusive"
     why: str = ""
+
+
+def comparable(windows: Sequence[Window], metric: str) -> list[Window]:
+    """The windows before the newest that tell what is usual of a metric: of its version only, where versions differ."""
+    own = metric in BY_NAME and BY_NAME[metric].own
+    return [window for window in windows[:-1] if not own or window.version == windows[-1].version]
 
 
 class Machine(Record):

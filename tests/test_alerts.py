@@ -26,6 +26,11 @@ def window(number: int, drift: Verdict = "none", rows: int = 500, **figures: flo
     )
 
 
+def versions(metric: str, values: list[tuple[float, str]]) -> list[Window]:
+    """Windows of a figure and the version that had it."""
+    return [window(n, **{metric: value}).model_copy(update={"version": name}) for n, (value, name) in enumerate(values)]
+
+
 def rule(**given: object) -> dict[str, Rule]:
     return {"rule": Rule.model_validate({"runbook": "look", **given})}
 
@@ -81,12 +86,27 @@ def test_what_goes_on_for_long_does_not_become_usual() -> None:
 
 @pytest.mark.parametrize("since", [3, 6])
 def test_what_a_new_version_takes_becomes_usual(since: int) -> None:
-    rules = rule(metric="memory_mb", kind="rate", above=1.5)
+    rules = rule(metric="inter_token_p50_ms", kind="rate", above=1.5)
     values = [*[(10.0, "1")] * since, *[(20.0, "1")] * (6 - since), *[(20.0, "2")] * 12]
-    made = [window(n, memory_mb=value).model_copy(update={"version": name}) for n, (value, name) in enumerate(values)]
-    found = course(rules, made)
+    found = course(rules, versions("inter_token_p50_ms", values))
     assert found[since] == "fires"
     assert found.count("over") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([*[(10.0, "1")] * 4, *[(20.0, "2")] * 9], {}),  # a larger version is no leak
+        ([*[(10.0, "1")] * 4, *[(20.0, "2")] * 3, (40.0, "2"), (20.0, "2")], {7: "fires", 8: "over"}),
+        ([*[(10.0, "1")] * 4, (20.0, "1"), (10.0, "2")], {4: "fires", 5: "over"}),  # it gave way to one as small
+        ([*[(10.0, "1")] * 4, (20.0, "1"), *[(20.0, "2")] * 4], {4: "fires", 8: "over"}),  # to one that needs more
+    ],
+)
+def test_memory_is_compared_with_that_of_the_same_version(
+    values: list[tuple[float, str]], expected: dict[int, str]
+) -> None:
+    found = course(rule(metric="memory_mb", kind="rate", above=1.5), versions("memory_mb", values))
+    assert {place: said for place, said in enumerate(found) if said} == expected
 
 
 def test_silence_is_told_only_where_somebody_asked_before() -> None:

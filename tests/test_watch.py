@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -24,6 +25,7 @@ from tasks.config import Drift, Monitor, Repair, Rule
 from tasks.errors import DataError, EdgewrightError, ResourceError
 from tasks.promotion.rollout import Phase
 from tasks.promotion.store import Store, Transition
+from tasks.serve.address import Address
 from tasks.serve.prediction_log import JUDGEMENTS, Judgement
 from tests import logs, pipelines
 from tests.conftest import ROOT
@@ -119,6 +121,26 @@ def test_ordinary_traffic_raises_nothing_and_the_first_window_is_the_reference(c
     assert "is the reference from now on" in made[0].why
     assert all(one.rows > 250 for one in made)
     assert (compared.watching.state.alerts, compared.sent, compared.hand.did) == ((), [], [])
+
+
+def test_memory_is_that_of_the_version_that_a_window_tells_of(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, takes = psutil.Process(), {"3": 400.0, "4": 700.0}
+    for name, version in zip(("blue", "green"), takes, strict=True):
+        (course.place.store.folder / name).mkdir(parents=True)
+        Address(
+            pid=own.pid, created=own.create_time(), host="127.0.0.1", port=1, name="m", version=version,
+            manifest_sha256="",
+        ).write(course.place.store.folder / name / "address.json")  # fmt: skip
+
+    def looked(addresses: list[Address], *_: object) -> Machine:
+        return Machine(cores=2, memory_mb=takes[addresses[0].version])
+
+    monkeypatch.setattr("monitoring.machine.watch", looked)
+    made = []
+    for course.version in ("3", "4", "3"):  # in a ramp the challenger answers most before it is the champion
+        window = course.look()
+        made.append((window.version, window.figures["memory_mb"].value))
+    assert made == [("3", 400.0), ("4", 700.0), ("3", 400.0)]
 
 
 def test_a_slow_server_is_diagnosed_repaired_and_told_of(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
