@@ -120,13 +120,17 @@ def usual(rule: Rule, windows: Sequence[Window], alert: Alert | None) -> float |
 
 def _known(rule: Rule, windows: Sequence[Window]) -> float | None:
     """What is usual of a version that was seen before."""
-    own = [window for window in windows[:-1] if window.version == windows[-1].version]
+    own = _told(rule, [window for window in windows[:-1] if window.version == windows[-1].version])
     return usual(rule, windows, None) if len(own) >= BEFORE else None
 
 
 def _earlier(rule: Rule, windows: Sequence[Window]) -> list[float]:
-    told = (window.figures.get(rule.metric) for window in comparable(windows, rule.metric))
-    return [one.value for one in told if one and one.value is not None][-LONG:]
+    return _told(rule, comparable(windows, rule.metric))[-LONG:]
+
+
+def _told(rule: Rule, windows: Sequence[Window]) -> list[float]:
+    figures = (window.figures.get(rule.metric) for window in windows)
+    return [one.value for one in figures if one and one.value is not None]
 
 
 def beyond(rule: Rule, figure: Figure, scale: float, words: str) -> tuple[Broken, str]:

@@ -74,10 +74,11 @@ def _versions() -> dict[str, Any]:
 
 
 def _series(metric: Metric) -> dict[str, Any]:
+    legend = f"{metric.name}, version {{{{version}}}}" if metric.own else metric.name
     return {
         "type": "timeseries", "title": metric.title, "datasource": SOURCE,
         "fieldConfig": {"defaults": {"unit": metric.unit, "min": 0}, "overrides": []},
-        "targets": [{"refId": "A", "expr": metric.promql, "legendFormat": metric.name, "datasource": SOURCE}],
+        "targets": [{"refId": "A", "expr": metric.promql, "legendFormat": legend, "datasource": SOURCE}],
     }  # fmt: skip
 
 

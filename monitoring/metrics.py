@@ -38,6 +38,11 @@ def _share(some: str, of: str) -> str:
 ASKED, BUSY = _sum("requests_total"), _sum('errors_total{kind="busy"}')
 
 
+def _by_version(series: str) -> str:
+    """Of each version by itself: in a ramp two are served, and one that was not there before is compared with none."""
+    return f"sum by (version) (edgewright_{series} * on (job, instance) group_left (version) edgewright_model_info)"
+
+
 def _rate(kinds: str) -> str:
     # Such calls are refused before they count as requests; without them in the sum the share would pass 100%.
     bad = _sum(f'errors_total{{kind=~"{kinds}"}}')
@@ -71,7 +76,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("accuracy", "Right answers, of those that callers judged", "percentunit", "quality"),
     Metric("ready", "Ready", "bool", "resources", "max(edgewright_ready)"),
     Metric("memory_mb", "Memory of the server", "decmbytes", "resources",
-           "sum(edgewright_model_memory_bytes) / 1e6", own=True),
+           f"{_by_version('model_memory_bytes')} / 1e6", own=True),
     Metric("cpu_share", "Processors taken by the server", "percentunit", "resources"),
     Metric("others_share", "Processors taken by others", "percentunit", "resources"),
     Metric("restarts", "Times the model was started again", "none", "resources",

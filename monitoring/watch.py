@@ -144,8 +144,9 @@ class Watch:
         judged = judgements(self.place.store.folder)
         found = rows.read(self.logs, waiting, now, world.versions, judged, self.settings.most_rows, since)
         table = found.table[found.table["ended"] >= since]
-        version = _main(table)
-        around = machine.watch(self.addresses(version), state.energy_j, watch_s)
+        servers = self.addresses(_main(table))
+        version = _main(table) or (servers[0].version if servers else "")
+        around = machine.watch(servers, state.energy_j, watch_s)
         window = Window(
             number=state.number + 1, began=since, ended=now, version=version, rows=len(table),
             problems=dict(found.problems),

@@ -38,7 +38,7 @@ class Window(Record):
     number: int
     began: float  # seconds since the epoch
     ended: float
-    version: str  # that answered most; empty when nobody asked
+    version: str  # that answered most, or where nobody asked is served; empty where no server runs either
     rows: int
     problems: dict[str, int] = Field(default_factory=dict)
     figures: dict[str, Figure] = Field(default_factory=dict)

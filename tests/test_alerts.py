@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def window(number: int, drift: Verdict = "none", rows: int = 500, **figures: flo
     )
 
 
-def versions(metric: str, values: list[tuple[float, str]]) -> list[Window]:
+def versions(metric: str, values: Sequence[tuple[float | None, str]]) -> list[Window]:
     """Windows of a figure and the version that had it."""
     return [window(n, **{metric: value}).model_copy(update={"version": name}) for n, (value, name) in enumerate(values)]
 
@@ -82,6 +83,13 @@ def test_what_goes_on_for_long_does_not_become_usual() -> None:
     values = [10.0, 10.0, 10.0, *[50.0] * 40, 10.0]
     found = course(rules, [window(n, inter_token_p50_ms=value) for n, value in enumerate(values)])
     assert [place for place, said in enumerate(found) if said] == [3, 43]
+
+
+def test_windows_without_requests_do_not_make_a_version_known() -> None:
+    rules = rule(metric="inter_token_p50_ms", kind="rate", above=2.0)
+    values = [*[(10.0, "1")] * 4, *[(None, "2")] * 3, *[(25.0, "2")] * 9]
+    found = course(rules, versions("inter_token_p50_ms", values))
+    assert {place: said for place, said in enumerate(found) if said} == {7: "fires", 11: "over"}
 
 
 @pytest.mark.parametrize("since", [3, 6])

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from monitoring import dashboards, live, scrape
-from monitoring.metrics import METRICS
+from monitoring.metrics import BY_NAME, METRICS
 from tasks import config
 from tasks.config import Rule
 from tasks.errors import DataError
@@ -82,6 +82,13 @@ def test_the_projects_own_rules_name_metrics_that_exist() -> None:
     assert {rule.metric for rule in PARAMS.monitor.rules.values()} <= names
 
 
+def test_a_version_is_compared_with_itself_alone_where_another_says_nothing_of_it() -> None:
+    query = BY_NAME["memory_mb"].promql
+    assert query.startswith("sum by (version)")
+    panels = [panel for panel in dashboards.grafana()["panels"] if panel["title"] == BY_NAME["memory_mb"].title]
+    assert [panel["targets"][0]["legendFormat"] for panel in panels] == ["memory_mb, version {{version}}"]
+
+
 def test_promtool_takes_what_is_written(tmp_path: Path) -> None:
     dashboards.write(tmp_path, PARAMS)
     assert json.loads((tmp_path / "grafana.json").read_text())["uid"] == "edgewright"
@@ -89,6 +96,40 @@ def test_promtool_takes_what_is_written(tmp_path: Path) -> None:
     if promtool is None:
         pytest.skip("promtool is not on this machine")
     subprocess.run([promtool, "check", "config", str(tmp_path / "prometheus.yml")], check=True)
+    (tmp_path / "memory.yml").write_text(json.dumps(MEMORY))
+    done = subprocess.run([promtool, "test", "rules", "memory.yml"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _slot(color: str, version: str, there: str, takes: str) -> list[dict[str, str]]:
+    labels = f'job="edgewright-{color}",instance="127.0.0.1:8080"'
+    return [
+        {"series": f'edgewright_model_info{{{labels},model="m",version="{version}"}}', "values": there},
+        {"series": f"edgewright_model_memory_bytes{{{labels}}}", "values": takes},
+    ]
+
+
+# A value each minute: blue serves version 3 with 400 MB, green from minute 60 on version 4 with 700; it leaks at 130.
+MEMORY = {
+    "rule_files": ["rules.yml"],
+    "tests": [
+        {
+            "interval": "1m",
+            "input_series": [
+                *_slot("blue", "3", "1x180", "400000000x180"),
+                *_slot("green", "4", "_x60 1x120", "_x60 700000000x69 1400000000x50"),
+            ],
+            "promql_expr_test": [
+                {"expr": 'count by (version) (ALERTS{alertname="memory"})', "eval_time": when, "exp_samples": samples}
+                for when, samples in (
+                    ("62m", []),  # the version that came is larger, which is no leak
+                    ("120m", []),
+                    ("140m", [{"labels": '{version="4"}', "value": 1}]),
+                )
+            ],
+        }
+    ],
+}
 
 
 def test_doctests() -> None:

@@ -141,6 +141,8 @@ def test_memory_is_that_of_the_version_that_a_window_tells_of(course: Course, mo
         window = course.look()
         made.append((window.version, window.figures["memory_mb"].value))
     assert made == [("3", 400.0), ("4", 700.0), ("3", 400.0)]
+    quiet = course.look(0)  # a window without requests tells of the champion
+    assert (quiet.rows, quiet.version, quiet.figures["memory_mb"].value) == (0, "3", 400.0)
 
 
 def test_a_slow_server_is_diagnosed_repaired_and_told_of(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
