@@ -166,7 +166,9 @@ def trusted(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
             for _ in range(DETECTIONS):
                 table = tables.get(name, pool)
                 bad = drawn(table, others, 0.25 if name == "labels" else 0.9)
-                found += verdict(pd.concat([drawn(pool, ROWS - others), bad])) == "drift"
+                # An empty table beside it would have a say in the types of the columns (pandas warns of it).
+                window = pd.concat([drawn(pool, ROWS - others), bad]) if others < ROWS else bad
+                found += verdict(window) == "drift"
             figures[f"{name}_found_{100 * size:.0f}"] = found / DETECTIONS
             tell(f"{name}, {size:.0%} of the requests: found in {found} of {DETECTIONS} windows")
     return figures
