@@ -24,10 +24,13 @@ export DO_NOT_TRACK ?= 1
 # compile its imports anew: half of a short one's time.
 unexport PYTHONDONTWRITEBYTECODE
 
+WORKERS ?= 2
+# A worker that is killed is not replaced: with files handed out whole, one that takes over leaves the run waiting for ever.
+SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=10
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill monitor live weekly bench-monitor deploy clean
+.PHONY: help env lock run repro test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill monitor live weekly bench-monitor deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +46,7 @@ $(ENV): requirements.lock
 	  echo "compiling llama.cpp once for this machine, which takes some minutes (kept in $(WHEELS))"; \
 	  .uv/bin/python -m pip wheel --quiet --no-deps --no-cache-dir --wheel-dir '$(WHEELS)' llama-cpp-python==$(LLAMA); }
 	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip sync --quiet --refresh-package llama-cpp-python --reinstall-package llama-cpp-python requirements.lock
+	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
 lock: $(ENV)  ## resolve the environment anew, for Linux and macOS
@@ -56,8 +60,11 @@ run: $(ENV)  ## the main job: optimize, measure, gate, package, track and promot
 repro: $(ENV)  ## the same pipeline by DVC alone, without Prefect and without promotion
 	dvc repro
 
-test: $(ENV)  ## all tests, the main job on a reduced sample among them
-	python -m pytest
+test: $(ENV)  ## all tests, two at a time, the main job on a reduced sample among them; and the ten slowest
+	python -m pytest $(SIDE)
+
+test-fast: $(ENV)  ## the tests that need no model, no server and no pipeline: two minutes
+	python -m pytest $(SIDE) -m 'not slow and not model and not server'
 
 check: $(ENV)  ## formatting, lint, types, layers, workflow files
 	ruff format --check .
@@ -72,20 +79,20 @@ gate: $(ENV)  ## the verdict as an exit code (python -m tasks.gate --enforce: 0 
 scorecard: $(ENV)  ## the scorecard of the last run as Markdown
 	@python -m tasks.report --markdown
 
-bench: $(ENV)  ## time the whole job against the bare calls, and what changes cost (most of an hour)
-	python -m flows.bench
+bench: $(ENV)  ## time the whole job against the bare calls and an older commit, and what changes cost (over an hour)
+	python -m tests.bench.overhead
 
 bench-aa: $(ENV)  ## how often equals are called different, and whether losses are found
-	python -m flows.bench_aa
+	python -m tests.bench.noise_floor
 
 bench-rulers: $(ENV)  ## this project's figures beside those of llama.cpp, OpenVINO GenAI, mlx-lm and transformers
-	python -m flows.bench_rulers
+	python -m tests.bench.rulers
 
 bench-serve: $(ENV)  ## what serving costs beside the bare session, one stream and a peer's server
-	python -m flows.bench_serve
+	python -m tests.bench.serving
 
 bench-router: $(ENV)  ## what the router adds to a request
-	python -m flows.bench_router
+	python -m tests.bench.router
 
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
 	python -m flows.ui
@@ -94,7 +101,7 @@ serve: $(ENV)  ## serve the champion at http://127.0.0.1:8080/v1 (PACKAGE=folder
 	@python -m tasks.serve $(if $(PACKAGE),--package '$(PACKAGE)') $(if $(VERSION),--version '$(VERSION)') $(if $(PORT),--port '$(PORT)')
 
 loadtest: $(ENV)  ## load the server that runs until it no longer keeps up (URL=, SOAK=requests per second)
-	@python -m tasks.serve.loadtest $(if $(URL),--url '$(URL)') $(if $(SOAK),--soak $(SOAK))
+	@python -m tasks.serve.load.loadtest $(if $(URL),--url '$(URL)') $(if $(SOAK),--soak $(SOAK))
 
 deploy: $(ENV)  ## serve what runs by a schedule: re-optimization (CRON="0 2 * * *"), monitor, weekly review
 	python -m flows.deploy $(if $(CRON),--cron '$(CRON)')
@@ -102,8 +109,8 @@ deploy: $(ENV)  ## serve what runs by a schedule: re-optimization (CRON="0 2 * *
 route: $(ENV)  ## serve the champion behind a router that can let a new version take over (PACKAGE=folder, PORT=)
 	@python -m tasks.promotion serve $(if $(PACKAGE),--package '$(PACKAGE)') $(if $(PORT),--port '$(PORT)')
 
-promote: $(ENV)  ## make a passed version the champion: with traffic where a router serves, else by its alias (VERSION=, PACKAGE=)
-	@python -m flows.promote $(if $(VERSION),--version $(VERSION)) $(if $(PACKAGE),--package '$(PACKAGE)')
+promote: $(ENV)  ## make a passed version the champion: with traffic where a router serves, else by its alias (VERSION=, PACKAGE=, FORCE=1)
+	@python -m flows.promote $(if $(VERSION),--version $(VERSION)) $(if $(PACKAGE),--package '$(PACKAGE)') $(if $(FORCE),--anyway)
 
 ab: $(ENV)  ## compare a version with the champion at a fixed share of the traffic (VERSION=, SHARE=percent)
 	@python -m tasks.promotion ab --version '$(VERSION)' $(if $(SHARE),--share $(SHARE))
@@ -118,16 +125,16 @@ monitor: $(ENV)  ## watch the server: figures, drift, alerts, repairs; one windo
 	@python -m flows.monitor $(if $(URL),--url '$(URL)') $(if $(SHOW),--show,$(if $(EVERY),--every $(EVERY)))
 
 live: $(ENV)  ## a page with live charts of the server at http://127.0.0.1:8050 (URL=)
-	@python -m monitoring.live $(if $(URL),--url '$(URL)')
+	@python -m monitoring.show.live $(if $(URL),--url '$(URL)')
 
 weekly: $(ENV)  ## the review of the last seven days
-	@python -m flows.weekly
+	@python -m monitoring.show.weekly
 
 drill: $(ENV)  ## promotions under traffic, bad versions, killed processes, faults that are repaired (half an hour)
-	python -m flows.drill
+	python -m tests.drill
 
 bench-monitor: $(ENV)  ## a window of a million rows, false alarms, what is found, what the log costs
-	python -m flows.bench_monitor
+	python -m tests.bench.watching
 
 clean:  ## remove results and caches; the environment, the registry and the model cache of uv stay
 	rm -rf artifacts .dvc/cache .dvc/tmp dvc.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis

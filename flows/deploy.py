@@ -6,17 +6,17 @@ the server: while nothing serves, runs wait there.
 
 from __future__ import annotations
 
-import argparse
 import os
 from contextlib import ExitStack
 from typing import Any
 
-from flows import server, ui
+from flows import prefect_server, ui
 from flows.progress import tell
 from flows.run import RUNNERS
-from tasks import config
 from tasks.errors import EXIT_OK, ConfigError
-from tasks.stage import run_stage
+from tasks.params.whole import load_whole
+from tasks.run.family import until_stopped
+from tasks.run.stage import argument, main_of
 
 NAME = "edgewright"
 CRON = "0 2 * * *"
@@ -26,9 +26,9 @@ WEEKLY = "0 6 * * 1"
 def deploy(schedule: dict[str, Any], parameters: dict[str, Any], port: int = 4200) -> int:
     """Register the deployment and execute its runs until Ctrl-C."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")  # here nobody else tells of the runs
-    server.quiet()
+    prefect_server.quiet()
     with ExitStack() as stack:
-        if not server.named_url():
+        if not prefect_server.named_url():
             page = ui.prefect_page(port)
             tell("starting a Prefect server")
             stack.enter_context(ui.running([page]))
@@ -41,7 +41,7 @@ def _serve(schedule: dict[str, Any], parameters: dict[str, Any]) -> None:
     from prefect import serve
     from prefect.types.entrypoint import EntrypointType
 
-    from flows.monitoring import scheduled, weekly
+    from flows.monitor import scheduled, weekly
     from flows.nightly import nightly
 
     words = ", ".join(f"{key} {value}" for key, value in schedule.items())
@@ -50,7 +50,7 @@ def _serve(schedule: dict[str, Any], parameters: dict[str, Any]) -> None:
     one_by_one: Any = {  # a second run waits on the server; by file, flows/ itself would land on sys.path
         "concurrency_limit": 1, "entrypoint_type": EntrypointType.MODULE_PATH,
     }  # fmt: skip
-    every = config.load().monitor.window_s
+    every = load_whole().monitor.window_s
     made: list[Any] = [
         nightly.to_deployment(NAME, parameters=parameters, **one_by_one, **schedule),
         scheduled.to_deployment(NAME, interval=every, **one_by_one),
@@ -75,30 +75,27 @@ def schedule(cron: str | None, interval: float | None) -> dict[str, Any]:
     return {"cron": chosen}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Command line of `make deploy`."""
-    made = argparse.ArgumentParser(
-        prog="python -m flows.deploy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    when = made.add_mutually_exclusive_group()
-    when.add_argument("--cron", help=f"five fields, server's time zone (default {CRON!r})")
-    when.add_argument("--interval", type=float, metavar="SECONDS", help="instead of cron, for a demonstration")
-    made.add_argument("--profile", choices=("full", "quick"))
-    made.add_argument("--task-runner", choices=RUNNERS, default="local")
-    made.add_argument("--dry-run", action="store_true", help="scheduled runs only print what they would do")
-    made.add_argument("--prefect-port", type=int, default=4200, help="where to start a server when none is named")
-    return made
+def command(
+    cron: str | None, interval: float | None, profile: str | None, task_runner: str, dry_run: bool, prefect_port: int
+) -> int:
+    """Deploy with the settings of the command line."""
+    parameters = {"profile": profile, "task_runner": task_runner, "dry_run": dry_run}
+    return deploy(schedule(cron, interval), parameters, prefect_port)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    arguments = parser().parse_args(argv)
-    parameters = {
-        "profile": arguments.profile,
-        "task_runner": arguments.task_runner,
-        "dry_run": arguments.dry_run,
-    }
-    return run_stage(lambda: deploy(schedule(arguments.cron, arguments.interval), parameters, arguments.prefect_port))
+    when = (
+        argument("--cron", help=f"five fields, server's time zone (default {CRON!r})"),
+        argument("--interval", type=float, metavar="SECONDS", help="instead of cron, for a demonstration"),
+    )
+    arguments = (
+        argument("--profile", choices=("full", "quick")),
+        argument("--task-runner", choices=RUNNERS, default="local"),
+        argument("--dry-run", action="store_true", help="scheduled runs only print what they would do"),
+        argument("--prefect-port", type=int, default=4200, help="where to start a server when none is named"),
+    )
+    return until_stopped(lambda: main_of("flows.deploy", __doc__, command, argv, when, *arguments))
 
 
 if __name__ == "__main__":

@@ -5,155 +5,48 @@ Without --every one window is taken, from where the last one ended. `--show` say
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
+import functools
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from flows import progress, server
-from flows.reoptimize import Loop
-from monitoring import shadow, watch
-from monitoring.diagnose import Setting
-from monitoring.hand import Choice, Defaults, Hand, ImpossibleError, Long, RouterHand, in_background
-from monitoring.notices import sender
-from monitoring.shadow import Asked, Read
-from monitoring.watch import BOOK, FOLDER, Place, Watch, World
-from monitoring.windows import Window
-from tasks import config, paths
-from tasks.config import Params
-from tasks.errors import EXIT_OK, ConfigError, DataError
-from tasks.packaging.manifest import CONTENTS, Contents
+from flows import prefect_server, progress
+from monitoring import setup
+from monitoring.collect.metrics import BY_NAME
+from monitoring.collect.place import FOLDER, Place
+from monitoring.collect.windows import Window
+from monitoring.show import weekly as review
+from monitoring.watch import Watch, held
+from tasks.errors import EXIT_OK, ConfigError
+from tasks.params.whole import Whole, load_whole
 from tasks.promotion import store as rollouts
-from tasks.promotion.__main__ import packaged
-from tasks.promotion.rollout import Slot
-from tasks.promotion.store import Store
-from tasks.records import Ceiling
-from tasks.stage import run_stage
+from tasks.run.family import until_stopped
+from tasks.run.stage import argument, main_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+NICE = 10  # the server's callers come first, also before an optimization that is started from here
+NEVER = "; nothing was ever served here, so that nothing is watched yet: `make serve` or `make route` begins"
 WITHIN_S = 0.5  # of its time, the loop wakes up
 SHOWN = ("requests_per_s", "error_rate", "first_token_p95_ms", "inter_token_p50_ms", "memory_mb", "confidence_p50")
 
 
-def place(folder: Path = rollouts.FOLDER, url: str = "", kept: Path = FOLDER, book: Path = BOOK) -> Place:
-    """Where the server of `folder` and its monitor keep what they know."""
-    return Place(Store(folder), kept, book, rollouts.TRANSITIONS, url)
+# -- one window --------------------------------------------------------------------------------------------------------
 
 
-def world(where: Place, params: Params, packages: Sequence[Path] = (), long: Long | None = None) -> World:
-    """What is served, which versions there are, and who may change it."""
-    state = where.store.state()
-    slot = state.slot(state.champion)
-    defaults = Defaults(cores=config.cores(), slots=params.serve.slots, context=params.serve.context_tokens)
-    hand: Hand | None = None
-    if where.store.runs():
-        hand = RouterHand(
-            where.store, defaults, lambda: choices(params.track.model_name, packages), long or Loop(where, params)
-        )  # fmt: skip
-    return World(
-        setting=_setting(slot, params, defaults),
-        versions=_versions(where, slot),
-        hand=hand,
-        send=sender(params.monitor.notify),
-        read=_reference(where, slot),
-        link=lambda window: _link(where, params.track.model_name, window),
-        evaluated=_evaluated(),
-    )
+def look(folder: str, kept: str, url: str, packages: Sequence[str]) -> tuple[Window, str]:
+    """Collect, compare, judge, tell, repair; returns the window, and it in a line."""
+    give_way()
+    params = load_whole()
+    where = setup.place(Path(folder), url, Path(kept))
+    watching = Watch(where, params.monitor)
+    window = watching.look(setup.world(where, params, [Path(one) for one in packages]))
+    return window, told(window, watching) + (NEVER if not where.served and window.number == 1 else "")
 
 
-def _reference(where: Place, slot: Slot) -> Callable[[Sequence[Asked]], Sequence[Read]] | None:
-    """The fp32 reference, where this checkout has it; the tokenizer is that of what is served."""
-    tokenizer = (Path(slot.package) if slot.package else paths.PACKAGE) / "tokenizer"
-    if not paths.SOURCE.exists() or not tokenizer.is_dir():
-        return None
-    return lambda asked: shadow.read(paths.MODEL, tokenizer, asked, where.folder / "shadow.log")
-
-
-def _link(where: Place, model: str, window: Window) -> None:
-    """Tag the version in the registry with the verdict; it is asked in the background, as that takes seconds."""
-    if window.version.isdigit():
-        said = f"{window.drift} in window {window.number}: {window.why}"[:500]
-        in_background(
-            ["tasks.promotion.registrar", model, "tag", window.version, "drift", said], where.folder / "link.log"
-        )
-
-
-def _setting(slot: Slot, params: Params, defaults: Defaults) -> Setting:
-    folder = Path(slot.package) if slot.package else paths.PACKAGE
-    try:
-        contents = Contents.read(folder / CONTENTS)
-    except DataError:
-        return Setting(backend="torch", version=slot.version, slots=defaults.slots)
-    return Setting(
-        backend=contents.backend,
-        version=slot.version or contents.results_digest[:12],
-        slots=slot.running.slots or defaults.slots,
-        artifact_mb=size_mb(folder / "model"),
-        bandwidth_gb_s=_bandwidth(),
-    )
-
-
-def _bandwidth() -> float | None:
-    """What `make run` measured on this machine; None where it did not."""
-    try:
-        return Ceiling.read(paths.CEILING).memory_gb_s.p50
-    except DataError:
-        return None
-
-
-def _versions(where: Place, slot: Slot) -> tuple[str, ...]:
-    """Versions that a log may name: those of the router's book; not checked where no router ever was."""
-    if not slot.version:
-        return ()
-    book = rollouts.transitions(where.transitions)
-    return tuple({slot.version, *(name for one in book for name in (one.champion, one.challenger) if name)})
-
-
-def _evaluated() -> pd.DataFrame | None:
-    """Prompts of the evaluation data as a log would tell of them; None where there are none."""
-    import pandas as pd
-
-    from monitoring.rows import SKETCH
-    from tasks.models.text_data import EvaluationSet
-    from tasks.serve.sketch import rarity, sketch
-
-    try:
-        rows = EvaluationSet.read(paths.EVALUATION_SET).rows
-    except DataError:
-        return None
-    made = pd.DataFrame({"rarity": [rarity(row.ids) for row in rows]})
-    return made.join(pd.DataFrame([sketch(row.ids) for row in rows], columns=list(SKETCH)))
-
-
-def size_mb(folder: Path) -> float:
-    """Of a model's files."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
-
-
-def choices(model: str, packages: Sequence[Path] = ()) -> list[Choice]:
-    """Every version that passed: the packages that are named, else the registry's; asked in a process of its own."""
-    if packages:
-        slots = [packaged(folder) for folder in packages]
-    else:
-        command = [sys.executable, "-m", "tasks.promotion.registrar", model, "passed"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-        if done.returncode:
-            raise ImpossibleError(f"the registry does not tell which versions passed: {done.stderr.strip()[-300:]}")
-        slots = [Slot.model_validate(one) for one in json.loads(done.stdout.strip().splitlines()[-1])]
-    return [
-        Choice(version=one.version, package=one.package, manifest_sha256=one.manifest_sha256,
-               size_mb=size_mb(Path(one.package) / "model"))
-        for one in slots
-    ]  # fmt: skip
-
-
-# -- the command -------------------------------------------------------------------------------------------------------
+def give_way() -> None:
+    """Let what serves go first; as often as one likes, and never back up."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def told(window: Window, watching: Watch) -> str:
@@ -170,6 +63,66 @@ def told(window: Window, watching: Watch) -> str:
     )
 
 
+def table(window: Window) -> str:
+    """The figures of a window as a table."""
+    rows = []
+    for name, one in window.figures.items():
+        value = "-" if one.value is None else f"{one.value:.4g}"
+        interval = f"{one.low:.4g} to {one.high:.4g}" if one.low is not None and one.high is not None else ""
+        rows.append(f"| {BY_NAME[name].title} | {value} | {interval} | {one.count} | {one.note} |")
+    head = "| figure | value | 95% interval | requests | note |\n|---|---|---|---|---|\n"
+    return head + "\n".join(rows)
+
+
+# -- the flows ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def flows() -> Mapping[str, Any]:
+    """The flows `monitor`, `scheduled` and `weekly`, by the names that deployments find them by.
+
+    They are built when they are wanted: Prefect reads its settings when it is imported, and `--show` needs none of it.
+    """
+    from prefect import flow, task
+    from prefect.artifacts import create_markdown_artifact
+
+    looked = task(name="look", retries=0)(look)
+
+    @flow(name="monitor", log_prints=True)
+    def monitor(
+        folder: str = str(rollouts.FOLDER), kept: str = str(FOLDER), url: str = "", packages: Sequence[str] = ()
+    ) -> str:
+        """Take one window; returns it in a line."""
+        window, said = looked(folder, kept, url or address(load_whole()), packages)
+        create_markdown_artifact(key="window", markdown=table(window), description=said)
+        return said
+
+    @flow(name="scheduled-monitor", log_prints=True)
+    def scheduled() -> str:
+        """Take one window by a schedule: one monitor at a time."""
+        with held(FOLDER):
+            return monitor()
+
+    @flow(name="weekly", log_prints=True)
+    def weekly() -> str:
+        """Write the review of the last seven days."""
+        file = review.write()
+        create_markdown_artifact(key="weekly", markdown=file.read_text(encoding="utf-8"))
+        return str(file)
+
+    return {"monitor": monitor, "scheduled": scheduled, "weekly": weekly}
+
+
+def __getattr__(name: str) -> Any:
+    """A flow as an attribute of this module: so a deployment's entry point, `flows.monitor.scheduled`, finds it."""
+    if name in ("monitor", "scheduled", "weekly"):
+        return flows()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
 def shown(watching: Watch) -> list[str]:
     """What was seen last."""
     state = watching.state
@@ -181,11 +134,15 @@ def shown(watching: Watch) -> list[str]:
     return lines
 
 
-def run(where: Place, params: Params, every: float | None, packages: Sequence[Path]) -> int:
-    """Take windows until stopped, each by the flow `monitor`."""
-    with server.reached("the monitor", "what it has seen is kept, the next `make monitor` goes on"):
-        from flows.monitoring import monitor
+def address(params: Whole) -> str:
+    """Where the server is, by params.yaml."""
+    return f"http://{params.serve.host}:{params.serve.port}"
 
+
+def run(where: Place, every: float | None, packages: Sequence[Path]) -> int:
+    """Take windows until stopped, each by the flow `monitor`."""
+    with prefect_server.reached("the monitor", "what it has seen is kept, the next `make monitor` goes on"):
+        monitor = flows()["monitor"]
         while True:
             began = time.monotonic()
             progress.tell(monitor(str(where.store.folder), str(where.folder), where.url, [str(p) for p in packages]))
@@ -195,44 +152,36 @@ def run(where: Place, params: Params, every: float | None, packages: Sequence[Pa
                 time.sleep(WITHIN_S)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Command line of `make monitor`."""
-    made = argparse.ArgumentParser(
-        prog="python -m flows.monitor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--folder", type=Path, default=rollouts.FOLDER, help=f"the server's ({rollouts.FOLDER})")
-    made.add_argument("--kept", type=Path, default=FOLDER, help=f"the monitor's own ({FOLDER})")
-    made.add_argument("--url", help="the server's address, for /metrics (serve.host and serve.port)")
-    made.add_argument("--every", type=float, metavar="SECONDS", help="a window so often, until stopped")
-    made.add_argument(
-        "--package", type=Path, action="append", default=[], help="versions to choose from (the registry's)"
-    )
-    made.add_argument("--show", action="store_true", help="what was seen last")
-    made.add_argument("--json", action="store_true", help="the same as JSON")
-    return made
+def command(
+    folder: Path, kept: Path, url: str | None, every: float | None, package: Sequence[Path], show: bool, json: bool
+) -> int:
+    """Watch the server of `folder`, or say what was seen last."""
+    params = load_whole()
+    if every is not None and every <= 0:
+        raise ConfigError(f"--every {every:g} must be above 0 seconds")
+    where = setup.place(folder, url or address(params), kept)
+    if show or json:
+        watching = Watch(where, params.monitor)
+        print(watching.state.model_dump_json(indent=2) if json else "\n".join(shown(watching)))
+        return EXIT_OK
+    with held(where.folder):
+        return run(where, every, package)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    arguments = parser().parse_args(argv)
-
-    def work() -> int:
-        params = config.load()
-        if arguments.every is not None and arguments.every <= 0:
-            raise ConfigError(f"--every {arguments.every:g} must be above 0 seconds")
-        url = arguments.url or f"http://{params.serve.host}:{params.serve.port}"
-        where = place(arguments.folder, url, arguments.kept)
-        if arguments.show or arguments.json:
-            watching = Watch(where, params.monitor)
-            print(watching.state.model_dump_json(indent=2) if arguments.json else "\n".join(shown(watching)))
-            return EXIT_OK
-        with watch.held(where.folder):
-            return run(where, params, arguments.every, arguments.package)
-
-    try:
-        return run_stage(work)
-    except KeyboardInterrupt:
-        return EXIT_OK
+    return until_stopped(
+        lambda: main_of(
+            "flows.monitor", __doc__, command, argv,
+            argument("--folder", type=Path, default=rollouts.FOLDER, help=f"the server's ({rollouts.FOLDER})"),
+            argument("--kept", type=Path, default=FOLDER, help=f"the monitor's own ({FOLDER})"),
+            argument("--url", help="the server's address, for /metrics (serve.host and serve.port)"),
+            argument("--every", type=float, metavar="SECONDS", help="a window so often, until stopped"),
+            argument("--package", type=Path, action="append", default=[], help="a version to choose (the registry's)"),
+            argument("--show", action="store_true", help="what was seen last"),
+            argument("--json", action="store_true", help="the same as JSON"),
+        )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows import overrides
 from flows.run import run
 from tasks.errors import EXIT_OK, EdgewrightError
+from tasks.params.settings import collect
 
 
 class RunFailed(EdgewrightError):
@@ -23,6 +23,6 @@ def nightly(
     dry_run: bool = False,
 ) -> None:
     """Bring the pipeline up to date; a run that finds another at work waits for it."""
-    code = run(overrides.collect(model, target, profile, settings), task_runner, dry_run=dry_run)
+    code = run(collect(model, target, profile, settings), task_runner, dry_run=dry_run)
     if code != EXIT_OK:
         raise RunFailed(f"the run ended with exit code {code}; its log says which stages failed")

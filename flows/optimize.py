@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,13 @@ from prefect.client.schemas.objects import State
 from prefect.futures import as_completed
 from prefect.states import Failed
 
-from flows import steps, summary
-from flows.pipeline import Plan, Step
+from flows import provisional, steps, summary
+from flows.dvc.pipeline import Plan, Step
 from flows.steps import Result
-from tasks import config
+from flows.stop import stopping
 from tasks.errors import ConfigError, ResourceError
+from tasks.hardware import cores
+from tasks.params.load import load_params
 
 DASK_WORKERS = 2  # of a cluster of our own
 MEMORY_EACH = 6 * 2**30  # bytes a conversion of a small model may need at its peak
@@ -33,6 +35,9 @@ def optimize(plan: Plan, root: str, slots: int = 2) -> list[Result] | State[list
     work.submit("fetch", "data", "reference", "assess")
     work.wait()
     with threads_shared():
+        if early := provisional.worth_it(plan, load_params().shown_first, provisional.skipped()):
+            work.variant_by_variant("convert", slots=slots, only=early)
+            provisional.show(root)
         work.variant_by_variant("convert", slots=slots)
     work.one_by_one("tune")
     with threads_shared():
@@ -64,13 +69,17 @@ class Work:
         for step in self._of(verbs):
             self._hand_over(step)
 
-    def variant_by_variant(self, *verbs: str, slots: int) -> None:
+    def variant_by_variant(self, *verbs: str, slots: int, only: Collection[str] = ()) -> None:
         """Run the stale stages of these kinds, `slots` at a time, and take a variant begun to its end first.
+
+        `only`: stages that are enough for now; they hold what they read from.
 
         A stage is handed over only when what it reads from has ended, so that no worker sits waiting for another. The
         order is that of params.yaml, where what takes long stands early: nothing long is left for the end.
         """
-        waiting = sorted(self._of(verbs), key=lambda step: (self._variant_number(step), verbs.index(step.verb)))
+        wanted = [step for step in self._of(verbs) if step.name not in self._states]
+        wanted = [step for step in wanted if not only or step.name in only]
+        waiting = sorted(wanted, key=lambda step: (self._variant_number(step), verbs.index(step.verb)))
         running: dict[Any, str] = {}
         while waiting or running:
             pending = {step.name for step in waiting} | set(running.values())
@@ -83,6 +92,7 @@ class Work:
     def one_by_one(self, *verbs: str) -> None:
         """Run the stale stages of these kinds here, each alone: they measure the machine that was detected."""
         for step in self._of(verbs):
+            _go_on()
             number, count = self._place(step)
             self._states[step.name] = steps.measure(
                 step, number, count, self.root, wait_for=self._needs(step), return_state=True
@@ -107,6 +117,7 @@ class Work:
         ]
 
     def _hand_over(self, step: Step) -> Any:
+        _go_on()
         number, count = self._place(step)
         future = steps.run.submit(step, number, count, self.root, wait_for=self._needs(step), return_state=False)
         self._futures[step.name] = future
@@ -128,6 +139,11 @@ class Work:
         return self.plan.steps.index(step) + 1, len(self.plan.steps)
 
 
+def _go_on() -> None:
+    if stopping.is_set():
+        raise KeyboardInterrupt
+
+
 def workers() -> int:
     """How many conversions or evaluations run at once: EDGEWRIGHT_WORKERS, else two where cores and memory allow.
 
@@ -139,20 +155,20 @@ def workers() -> int:
             raise ConfigError(f"EDGEWRIGHT_WORKERS={asked!r} must be a whole number from 1 on")
         return int(asked)
     roomy = psutil.virtual_memory().total >= 2 * MEMORY_EACH
-    return 2 if config.usable_cores() >= 2 and roomy else 1
+    return 2 if cores.usable_cores() >= 2 and roomy else 1
 
 
 def slots(kind: str) -> int:
     """How many variants are under way at once: as many as there are workers; a cluster of others decides by itself."""
     if kind == "local":
         return workers()
-    return len(config.load().variants) if os.environ.get("DASK_ADDRESS") else DASK_WORKERS
+    return len(load_params().variants) if os.environ.get("DASK_ADDRESS") else DASK_WORKERS
 
 
 @contextmanager
 def threads_shared() -> Iterator[None]:
     """Give each of the stages that run at once its share of the cores."""
-    share = max(1, config.usable_cores() // workers())
+    share = max(1, cores.usable_cores() // workers())
     os.environ["EDGEWRIGHT_THREADS"] = str(share)
     try:
         yield

@@ -48,8 +48,8 @@ def stage(name: str, number: int = 0, count: int = 0) -> Iterator[Clock]:
     clock = Clock()
     try:
         yield clock
-    except BaseException:
-        clock.ending = "FAILED"
+    except BaseException as error:
+        clock.ending = "stopped" if isinstance(error, KeyboardInterrupt) else "FAILED"
         raise
     finally:
         tell(f"{place}: {clock.ending}, {duration(clock.seconds)}")

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import lock, overrides, pipeline, progress, promotion, server
-from flows.pipeline import Plan
-from tasks import config, paths
+from flows import failures, prefect_server, preflight, progress, run_lock, stop
+from flows.dvc import pipeline
+from flows.dvc.pipeline import Plan
+from tasks.compose import SAID
 from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, ConfigError, DataError
-from tasks.records import write_text
-from tasks.stage import run_stage
+from tasks.params import settings
+from tasks.records.base import write_text
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 
 if TYPE_CHECKING:
     from flows.steps import Result
 
-FIRST = ("code", "detect")  # their outcome decides what is stale
+FIRST = (pipeline.COMPOSE, "code", "detect")  # their outcome decides what is stale
 RUNNERS = ("local", "dask")
 STOPPED = 130
 SHOWN = 6  # kinds of stages that took longest
@@ -32,27 +36,31 @@ def run(changes: Mapping[str, Any], task_runner: str = "local", wait: bool = Tru
     """Bring the pipeline up to date in the current folder and show the scorecard; returns the exit code."""
     root = Path.cwd()
     began = time.monotonic()
-    pipeline.stopping.clear()
-    config.load()
-    with lock.hold(root, wait, progress.tell):
-        for line in overrides.apply(changes):
+    composed = settings.compose(changes)
+    preflight.refuse(composed.params, root)
+    if dry_run:
+        for line in composed.told.lines:
             progress.tell(line)
-        if dry_run:
-            return show(pipeline.stale(root))
-        server.named_url()
-        plan = prepare(root)
+        return show(pipeline.stale_with(root, composed.text))
+    with run_lock.hold(root, wait, progress.tell):
+        prefect_server.named_url()
+        plan = prepare(root, changes)
         code = _flow(plan, root, task_runner) if plan.work else _unchanged(plan, root)
         progress.tell(f"{progress.duration(time.monotonic() - began)} in all")
         return code
 
 
-def prepare(root: Path) -> Plan:
-    """Look whether these are still the same sources and the same target, then what is stale."""
+def prepare(root: Path, changes: Mapping[str, Any]) -> Plan:
+    """Compose the settings, look whether sources and target are still the same, then what is stale."""
     if pipeline.mend(root):
         progress.tell("a file of DVC was cut short by a killed run; it was put back")
-    for name in FIRST:
-        with progress.stage(name):
-            pipeline.reproduce(name, root)
+    os.environ[SAID] = json.dumps(changes)
+    try:
+        for name in FIRST:
+            with progress.stage(name):
+                pipeline.reproduce(name, root)
+    finally:
+        del os.environ[SAID]
     plan = pipeline.stale(root)
     return Plan(plan.stages, tuple(step for step in plan.steps if step.name not in FIRST))
 
@@ -67,12 +75,14 @@ def show(plan: Plan) -> int:
 
 def _unchanged(plan: Plan, root: Path) -> int:
     """Nothing is stale: only what runs every time, and the scorecard as it stands. Needs no Prefect."""
+    from flows.promote import promote_winner
+
     for number, step in enumerate(plan.steps, start=1):
         with progress.stage(step.name, number, len(plan.steps)):
             pipeline.reproduce(step.name, root)
     _scorecard()
-    if paths.TRACKED.exists():
-        progress.tell(promotion.promote())
+    if Workspace().tracked.exists():
+        progress.tell(promote_winner())
     progress.tell("nothing changed since the last run")
     return EXIT_OK
 
@@ -80,7 +90,7 @@ def _unchanged(plan: Plan, root: Path) -> int:
 def _flow(plan: Plan, root: Path, task_runner: str) -> int:
     progress.tell(f"{len(plan.steps)} of {len(plan.stages)} stages to run; starting Prefect")
     otherwise = "finished stages are kept, `make run` goes on from there, `dvc repro` does so without Prefect"
-    with server.reached("the run", otherwise) as temporary:
+    with prefect_server.reached("the run", otherwise) as temporary:
         from flows import steps, summary
         from flows.optimize import optimize, runner, slots
 
@@ -88,9 +98,10 @@ def _flow(plan: Plan, root: Path, task_runner: str) -> int:
         steps.limit_measurements(temporary)
         state = optimize.with_options(task_runner=chosen)(plan, str(root), at_once, return_state=True)
         results: Any = state.result(raise_on_failure=isinstance(state.data, BaseException))
-    _scorecard()
+    if failures.has_own_scores(results):
+        _scorecard()
     taken = summary.spans(results)
-    write_text(paths.TIMES, json.dumps(taken, indent=2) + "\n")
+    write_text(Workspace().times, json.dumps(taken, indent=2) + "\n")
     longest = sorted(taken.items(), key=lambda item: -item[1])[:SHOWN]
     progress.tell("longest: " + ", ".join(f"{kind} {progress.duration(seconds)}" for kind, seconds in longest))
     return conclude(results)
@@ -99,29 +110,27 @@ def _flow(plan: Plan, root: Path, task_runner: str) -> int:
 def conclude(results: Sequence[Result]) -> int:
     """Say what failed, and the exit code that follows."""
     failed = [result for result in results if result.status == "failed"]
-    blocked = [result.name for result in results if result.status == "blocked"]
     if any(result.code == STOPPED for result in failed):
         raise KeyboardInterrupt
-    for result in failed:
-        progress.tell(f"failed: {result.reason}")
-    if blocked:
-        progress.tell(f"not run because of that: {', '.join(blocked)}")
-    if not failed and not blocked:
+    for line in failures.lines(results, Path.cwd()):
+        progress.tell(line)
+    if all(result.status in ("done", "unchanged") for result in results):
         progress.tell(results[-1].reason)
         return EXIT_OK
+    progress.tell("finished stages are kept; `make run` tries the rest again")
     return EXIT_BAD_INPUT if failed and all(result.code == EXIT_BAD_INPUT for result in failed) else EXIT_FAIL
 
 
 def _scorecard() -> None:
-    from tasks.report import scores
+    from tasks.reporting.reading import scores
     from tasks.reporting.terminal import print_scorecard
 
     try:
-        print_scorecard(scores())
+        print_scorecard(scores(Workspace()))
     except DataError as error:
         progress.tell(f"no scorecard yet: {error}")
         return
-    page = paths.REPORT / "index.html"
+    page = Workspace().report / "index.html"
     if page.exists():
         progress.tell(f"report: {page}")
 
@@ -144,14 +153,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def work() -> int:
-        changes = overrides.collect(arguments.model, arguments.target, arguments.profile, arguments.settings)
+        changes = settings.collect(arguments.model, arguments.target, arguments.profile, arguments.settings)
         return run(changes, _task_runner(arguments.task_runner), not arguments.no_wait, arguments.dry_run)
 
-    try:
-        return run_stage(work)
-    except KeyboardInterrupt:
-        progress.tell("stopped; finished stages are kept, `make run` goes on from there")
-        return STOPPED
+    return stop.stoppable(lambda: run_stage(work))
 
 
 def _task_runner(name: str) -> str:

@@ -7,7 +7,8 @@ A conversion that fails is no case for a retry: it records its reason and the ru
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +16,9 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows import pipeline, progress, promotion
-from flows.pipeline import PipelineBusy, StageFailed, Step
+from flows import progress
+from flows.dvc import pipeline
+from flows.dvc.pipeline import PipelineBusy, StageFailed, Step
 from tasks.errors import RegistryError
 
 MEASURE = "measure"
@@ -54,13 +56,19 @@ def _unreachable(_task: Any, _run: Any, state: Any) -> bool:
 def run(step: Step, number: int, count: int, root: str) -> Result:
     """Bring one stage up to date."""
     began = time.time()
-    with progress.stage(step.name, number, count) as line:
-        try:
-            ran = pipeline.reproduce(step.name, Path(root))
-        except KeyboardInterrupt:
-            raise StageFailed(step.name, INTERRUPTED, "stopped") from None
+    with _interrupted(step.name), progress.stage(step.name, number, count) as line:
+        ran = pipeline.reproduce(step.name, Path(root))
         line.ending = "done" if ran else "unchanged"
     return Result(step.name, "done" if ran else "unchanged", line.seconds, step.reason, began=began)
+
+
+@contextmanager
+def _interrupted(name: str) -> Iterator[None]:
+    """A stopped stage as a failure of it: a task run of Prefect that raises KeyboardInterrupt takes the flow along."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StageFailed(name, INTERRUPTED, "stopped") from None
 
 
 # One at a time, over all runs that report to one Prefect server.
@@ -76,7 +84,9 @@ measure = run.with_options(tags=[MEASURE])
 )
 def promote() -> str:
     """Make a winner that passed the gates the champion."""
-    return promotion.promote()
+    from flows.promote import promote_winner
+
+    return promote_winner()
 
 
 def limit_measurements(temporary: bool) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows import failures
 from flows.progress import duration
 from flows.steps import Result
-from tasks import paths
 from tasks.errors import DataError
+from tasks.run.workspace import Workspace
 
 
 def publish(results: Sequence[Result], root: Path) -> None:
@@ -16,10 +17,10 @@ def publish(results: Sequence[Result], root: Path) -> None:
     from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
     create_table_artifact(table=rows(results), key="edgewright-stages", description="Every stage and how it ended")
-    text = scorecard()
+    text = scorecard() if failures.has_own_scores(results) else ""
     if text:
         create_markdown_artifact(markdown=text, key="edgewright-scorecard", description="Scorecard and verdicts")
-    page = root.resolve() / paths.REPORT / "index.html"
+    page = root.resolve() / Workspace().report / "index.html"
     if page.exists():
         create_link_artifact(link=page.as_uri(), link_text="Report", key="edgewright-report")
 
@@ -49,10 +50,10 @@ def spans(results: Sequence[Result]) -> dict[str, float]:
 
 def scorecard() -> str:
     """The scorecard as Markdown, or nothing when this run has not come that far."""
-    from tasks.report import scores
     from tasks.reporting.markdown import markdown
+    from tasks.reporting.reading import scores
 
     try:
-        return markdown(scores())
+        return markdown(scores(Workspace()))
     except DataError:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -16,14 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.progress import tell
-from monitoring.watch import FOLDER
-from tasks import paths
-from tasks.errors import EXIT_OK, ResourceError
-from tasks.stage import run_stage
+from monitoring.collect.place import FOLDER
+from tasks.errors import EXIT_OK, DataError, ResourceError
+from tasks.registry import experiments
+from tasks.registry.receipts import Tracked
+from tasks.run.family import until_stopped
+from tasks.run.stage import argument, main_of
+from tasks.run.workspace import Workspace
 
 HOST = "127.0.0.1"
 START_LIMIT_S = 180.0
-LOGS = paths.ARTIFACTS / "logs"
+LOGS = Workspace().root / "logs"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Page:
     sign: str  # what its answer holds, so that another program on the port is not taken for it
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    opens: str = ""  # path at which a reader begins
 
     @property
     def url(self) -> str:
@@ -79,7 +82,16 @@ def mlflow_page(port: int = 5000) -> Page:
         "OK",
         (sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
          "mlruns/artifacts", "--host", HOST, "--port", str(port), "--workers", "1"),
+        opens=experiments.page(_experiment()),
     )  # fmt: skip
+
+
+def _experiment() -> str:
+    """The id of the experiment of the last run; empty before the first."""
+    try:
+        return Tracked.read(Workspace().tracked).experiment_id
+    except DataError:
+        return ""
 
 
 def evidently_page(port: int = 8000, workspace: Path = FOLDER / "evidently") -> Page:
@@ -153,8 +165,8 @@ def show(pages: Sequence[Page], check: bool) -> int:
     tell(f"starting {' and '.join(page.name for page in pages)}")
     with running(pages):
         for page in pages:
-            tell(f"{page.name:<8} {page.url}")
-        report = paths.REPORT / "index.html"
+            tell(f"{page.name:<8} {page.url}{page.opens}")
+        report = Workspace().report / "index.html"
         tell(f"{'Report':<8} {report.resolve() if report.exists() else 'none yet: `make run` writes one'}")
         if not check:
             tell("Ctrl-C stops them")
@@ -164,23 +176,23 @@ def show(pages: Sequence[Page], check: bool) -> int:
     return EXIT_OK
 
 
-def parser() -> argparse.ArgumentParser:
-    """Command line of `make ui`."""
-    made = argparse.ArgumentParser(prog="python -m flows.ui", description=__doc__)
-    made.add_argument("--check", action="store_true", help="start them, see that they answer, and stop")
-    made.add_argument("--prefect-port", type=int, default=4200)
-    made.add_argument("--mlflow-port", type=int, default=5000)
-    made.add_argument("--evidently-port", type=int, default=8000)
-    return made
+def command(check: bool, prefect_port: int, mlflow_port: int, evidently_port: int) -> int:
+    """Show the pages there are: Evidently's once a monitor has compared something."""
+    pages = [prefect_page(prefect_port), mlflow_page(mlflow_port)]
+    if (FOLDER / "evidently").is_dir():
+        pages.append(evidently_page(evidently_port))
+    return show(pages, check)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    arguments = parser().parse_args(argv)
-    pages = [prefect_page(arguments.prefect_port), mlflow_page(arguments.mlflow_port)]
-    if (FOLDER / "evidently").is_dir():  # once a monitor has compared something
-        pages.append(evidently_page(arguments.evidently_port))
-    return run_stage(lambda: show(pages, arguments.check))
+    arguments = (
+        argument("--check", action="store_true", help="start them, see that they answer, and stop"),
+        argument("--prefect-port", type=int, default=4200),
+        argument("--mlflow-port", type=int, default=5000),
+        argument("--evidently-port", type=int, default=8000),
+    )
+    return until_stopped(lambda: main_of("flows.ui", __doc__, command, argv, *arguments))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
-from monitoring.alerts import Event
+from monitoring.judge.alerts import Event
 from tasks.errors import ConfigError
-from tasks.records import Record
+from tasks.records.base import Record
 
 LOG = logging.getLogger("edgewright.monitor")
 HOUR_S = 3600.0

@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tasks import paths
-from tasks.config import Params, load
-from tasks.planning.plan import plan
-from tasks.planning.profile import profile
-from tasks.planning.selection import select
-from tasks.records import Hardware, ModelProfile, PlanEntry, Recipe, Selection
-from tasks.stage import run_stage
+from tasks.hardware.profiles import named
+from tasks.kinds.table import describing
+from tasks.params.load import load_params
+from tasks.params.pipeline import Params, Target
+from tasks.planning.compatibility import compatibility
+from tasks.planning.fit import Place, fit
+from tasks.planning.plan import backends_of, plan
+from tasks.planning.selection import ranked_backends, select
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import PlanEntry, Recipe, Selection
+from tasks.records.targets import Fit, Fits
+from tasks.run.stage import main_of
+from tasks.run.workspace import Workspace
+from tasks.sources.files import Source
+from tasks.targets import table
 
 
 def assess(params: Params, hardware: Hardware, folder: Path) -> tuple[ModelProfile, Selection, list[PlanEntry]]:
-    """Profile the model in `folder`, rank the frameworks and plan the variants; raises ModelError or ConfigError."""
-    model = profile(folder)
-    selection = select(hardware, model, params.assess)
-    return model, selection, plan(params, hardware, model, selection)
+    """Profile the model in `folder`, rank the frameworks and plan the variants; raises ModelError or ConfigError.
+
+    `hardware` is that of the first target, and so is the ranking.
+    """
+    model = describing(Source.read(folder / Workspace().source.name).kind).describe(folder)
+    known = compatibility(model.architecture, model.model_type, model.modality)
+    model = model.model_copy(update={"compatibility": known})
+    selection = select(hardware, model, params.assess, ranked_backends(backends_of(params)))
+    return model, selection, plan(params, hardware, model, selection, fits(params, hardware, model))
+
+
+def fits(params: Params, hardware: Hardware, model: ModelProfile) -> tuple[Fit, ...]:
+    """What each target of the block `targets` takes; none for the short form, which takes what its device runs.
+
+    Raises ConfigError for a device or kind of target that is not known.
+    """
+    return tuple(fit(params, _place(name, target, hardware), model) for name, target in params.targets.items())
+
+
+def _place(name: str, target: Target, first: Hardware) -> Place:
+    same, key = target.device == first.device, f"targets.{name}.device"
+    accepts = table.target(target.kind, name, target.device).accepts
+    return Place(name, target.kind, first if same else named(target.device, key), accepts)
 
 
 def write_plan(entries: Iterable[PlanEntry], folder: Path) -> None:
@@ -35,24 +62,24 @@ def write_plan(entries: Iterable[PlanEntry], folder: Path) -> None:
         entry.write(folder / name)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Arguments of the stage."""
-    return argparse.ArgumentParser(prog="python -m tasks.assess", description=__doc__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write profile, selection and plan under artifacts/, and print them."""
-    parser().parse_args(argv)
-    return run_stage(_stage)
-
-
-def _stage() -> None:
-    model, selection, entries = assess(load(), Hardware.read(paths.HARDWARE), paths.MODEL)
-    model.write(paths.PROFILE)
-    selection.write(paths.SELECTION)
-    write_plan(entries, paths.PLAN)
+def work() -> None:
+    """Write profile, selection, plan and fits of the workspace's model, and print them."""
+    workspace, params = Workspace(), load_params()
+    hardware = Hardware.read(workspace.hardware)
+    model, selection, entries = assess(params, hardware, workspace.model)
+    found = fits(params, hardware, model)
+    model.write(workspace.profile)
+    selection.write(workspace.selection)
+    write_plan(entries, workspace.plans)
+    workspace.fits.unlink(missing_ok=True)
+    if found:
+        Fits(targets=found).write(workspace.fits)
     console = Console()
-    show(model, selection, entries, console if console.is_terminal else Console(width=140))
+    console = console if console.is_terminal else Console(width=140)
+    show(model, selection, entries, console)
+    for one in found:
+        taken = [name for name, takes in one.takes.items() if takes.ok]
+        console.print(f"target {one.target} ({one.device}) takes {', '.join(taken)}", highlight=False)
 
 
 def show(model: ModelProfile, selection: Selection, entries: list[PlanEntry], console: Console) -> None:
@@ -82,6 +109,11 @@ def how(recipe: Recipe) -> str:
     group = f", groups of {recipe.group_size}" if recipe.group_size else ""
     share = f", {recipe.ratio:.0%} of layers" if recipe.ratio < 1 else ""
     return f"{recipe.precision} {recipe.method}{group}{share}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    return main_of("tasks.assess", __doc__, work, argv)
 
 
 if __name__ == "__main__":

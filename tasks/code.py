@@ -1,92 +1,91 @@
-"""Code: the source files each stage and each backend runs, with their digests, so that a change redoes what it touches.
+"""Code: what each stage and each backend runs, with digests, so that a change redoes what it touches and nothing else.
 
 DVC stages depend on these lists instead of on file after file: the import graph is always right, a hand-kept list is
-not, and dvc.lock stays small enough to be read in a moment.
+not, and dvc.lock stays small enough to be read in a moment. A list of a backend ends with the pins of its packages.
+A comment or a docstring is no change.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from tasks import paths
-from tasks.backends.base import MODULES
-from tasks.disk import fresh_folder, replace_folder
+from tasks.backends.pins import LOCK, pins
+from tasks.backends.table import MODULES, backend, module_of
 from tasks.errors import ConfigError
-from tasks.records import write_text
-from tasks.stage import run_stage
+from tasks.packaging.closure import PACKAGE, files, graph_of, source_of
+from tasks.params.load import load_params
+from tasks.records.base import write_text
+from tasks.run.disk import fresh_folder, replace_folder
+from tasks.run.meaning import meaning
+from tasks.run.stage import main_of
+from tasks.run.workspace import Workspace
 
-PACKAGE = "tasks"
 STAGES = (
     "detect", "fetch", "data", "reference", "assess", "convert", "tune", "evaluate", "ceiling", "benchmark",
     "recommend", "gate", "package", "report", "track",
 )  # fmt: skip
-# Modules that are started or opened by their name, where no import statement shows it.
-BY_NAME = {
-    "tasks.measure.child": ("tasks.measure.worker",),
-    "tasks.backends.onnx": ("tasks.backends.olive_data",),
-    "tasks.serve.process": ("tasks.serve.worker",),
-    "tasks.promotion.slots": ("tasks.serve", "tasks.serve.__main__"),
-    "tasks.promotion.controller": ("tasks.promotion.staging",),
-}
 
 
-def listings(root: Path) -> dict[Path, str]:
-    """Per stage and backend, `sha256  file` a line, over the sources under `root`; keys are paths in artifacts/code."""
-    import grimp
+def listings(root: Path, backends: Iterable[str] = (), targets: Iterable[str] = ()) -> dict[Path, str]:
+    """Lines `sha256  file` per stage and backend, of a backend `pin  package` too; keys are paths in artifacts/code.
 
-    graph = grimp.build_graph(PACKAGE, cache_dir=None)
+    `backends` are those that are used; of one outside of the table whose package is not under `root`, its own file.
+    `targets` are modules of kinds of targets outside of their table, whose own files the stage `assess` runs.
+    """
+    modules = MODULES | {name: module_of(name) for name in backends}
+    ours = {name: module for name, module in modules.items() if (root / source_of(root, module)).is_file()}
+    graph = graph_of(*ours.values())
     wanted = {Path(f"{stage}.txt"): f"{PACKAGE}.{stage}" for stage in STAGES}
-    wanted |= {Path("backends") / f"{name}.txt": module for name, module in MODULES.items()}
-    return {place: _listing(root, files(graph, module, root)) for place, module in wanted.items()}
+    wanted |= {Path("backends") / f"{name}.txt": module for name, module in ours.items()}
+    found = {place: _listing(root, files(graph, module, root)) for place, module in wanted.items()}
+    for name in ours:
+        packages_of = pins(backend(name).versions(), root / LOCK)
+        pinned = "".join(f"{line.replace(' ', '')}  {package}\n" for package, line in packages_of.items())
+        found[Path("backends") / f"{name}.txt"] += pinned
+    for module in targets:
+        own = source_of(root, module)
+        found[Path("assess.txt")] += _listing(root, [own if (root / own).is_file() else _origin(module)])
+    away = {name: module for name, module in modules.items() if name not in ours}
+    return found | {
+        Path("backends") / f"{name}.txt": _listing(root, [_origin(module)]) for name, module in away.items()
+    }
 
 
-def files(graph: Any, module: str, root: Path) -> list[Path]:
-    """Source files that `module` runs, relative to `root`: its imports, what they start by name, data beside them."""
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        new = ({name} | graph.find_upstream_modules(name)) - found
-        found |= new
-        waiting += [other for one in new for other in BY_NAME.get(one, ())]
-    sources = {_source(root, name) for name in found}
-    folders = {source.parent for source in sources} - {Path(PACKAGE)}
-    data = {p.relative_to(root) for f in folders for p in (root / f).iterdir() if p.is_file() and p.suffix != ".py"}
-    return sorted(sources | {path for path in data if path.suffix != ".pyc"})
-
-
-def _source(root: Path, module: str) -> Path:
-    path = Path(*module.split("."))
-    file = path.with_suffix(".py")
-    return file if (root / file).is_file() else path / "__init__.py"
+def _origin(module: str) -> Path:
+    """The file of a module that is installed elsewhere."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"{module!r} is no module with a file of its own; name the file's module")
+    return Path(spec.origin)
 
 
 def _listing(root: Path, sources: list[Path]) -> str:
-    return "".join(f"{hashlib.sha256((root / file).read_bytes()).hexdigest()}  {file}\n" for file in sources)
+    return "".join(f"{hashlib.sha256(meaning(root / file)).hexdigest()}  {file}\n" for file in sources)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Arguments of the stage."""
-    return argparse.ArgumentParser(prog="python -m tasks.code", description=__doc__)
+def write() -> None:
+    """Write artifacts/code; raises ConfigError outside of the project's root."""
+    root = Path.cwd()
+    if not (root / PACKAGE).is_dir():
+        raise ConfigError(f"{root} has no folder {PACKAGE}; run from the project's root")
+    partial = fresh_folder(Workspace().code)
+    params = load_params()
+    used = [variant.backend for variant in params.variants.values()]
+    targets = [one.kind for one in params.targets.values() if one.kind and "." in one.kind]
+    for place, text in listings(root, used, targets).items():
+        write_text(partial / place, text)
+    replace_folder(partial, Workspace().code)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write artifacts/code."""
-    parser().parse_args(argv)
-
-    def work() -> None:
-        root = Path.cwd()
-        if not (root / PACKAGE).is_dir():
-            raise ConfigError(f"{root} has no folder {PACKAGE}; run from the project's root")
-        partial = fresh_folder(paths.CODE)
-        for place, text in listings(root).items():
-            write_text(partial / place, text)
-        replace_folder(partial, paths.CODE)
-
-    return run_stage(work)
+    """Run the stage."""
+    return main_of("tasks.code", __doc__, write, argv)
 
 
 if __name__ == "__main__":

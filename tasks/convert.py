@@ -4,157 +4,114 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from tasks import config, paths
-from tasks.disk import require_disk, size_bytes
 from tasks.errors import ChildError
-from tasks.measure.child import Child, run_child
-from tasks.models import sanity
+from tasks.hardware import cores
+from tasks.kinds.base import Checked, CheckRequest, Places
+from tasks.kinds.making import Made, MakeRequest
+from tasks.measure.requests import Opening
 from tasks.packaging.manifest import listing
-from tasks.records import Artifact, Check, PlanEntry, Recipe
-from tasks.stage import command, into_folder, run_variant
+from tasks.params.pipeline import Params
+from tasks.records.artifact import Artifact
+from tasks.records.base import Record
+from tasks.records.plan import PlanEntry
+from tasks.records.terms import Status
+from tasks.run.child import Child, run_child
+from tasks.run.disk import require_disk, size_bytes
+from tasks.run.stage import command, into_folder, run_variant
+from tasks.run.workspace import Workspace
+from tasks.sources.files import Source
 
-FILES = paths.artifact_files("").name
-NEW_TOKENS = 16
 # numpy's OpenBLAS 0.3.31 with two threads was seen to wait for ever within NNCF's AWQ.
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 DISK_FACTOR = 3.0  # export, intermediate and result stand side by side for a while
 
+A = TypeVar("A", bound=Record)
 
-def convert(entry: PlanEntry, params: config.Params, out: Path) -> Artifact:
-    """Write the variant's folder `out`: its files and record, or the reason why there are none."""
+
+def convert(workspace: Workspace, entry: PlanEntry, params: Params) -> Artifact:
+    """Write the variant's folder: its files and record, or the reason why there are none."""
+    files = workspace.artifact_files(entry.variant).name
 
     def make(partial: Path) -> Artifact:
-        artifact = _skipped(entry) or _attempt(entry, params, partial)
+        artifact = _skipped(workspace, entry) or _attempt(workspace, entry, params, partial)
         if artifact.status != "ok":
-            shutil.rmtree(partial / FILES, ignore_errors=True)
+            shutil.rmtree(partial / files, ignore_errors=True)
         return artifact
 
-    return into_folder(out, paths.artifact_record(entry.variant).name, make)
+    return into_folder(workspace.artifact(entry.variant), workspace.artifact_record("").name, make)
 
 
-def _skipped(entry: PlanEntry) -> Artifact | None:
+def _skipped(workspace: Workspace, entry: PlanEntry) -> Artifact | None:
     if entry.action == "skip":
         return _without(entry, "skipped", entry.reason)
     if entry.source != "model":
-        base = Artifact.read(paths.artifact_record(entry.source.removeprefix("variants/")))
+        base = Artifact.read(workspace.artifact_record(entry.source.removeprefix("variants/")))
         if base.status != "ok":
             return _without(entry, "skipped", f"made from {base.variant}, which was {base.status}: {base.reason}")
     return None
 
 
-def _without(entry: PlanEntry, status: Any, reason: str) -> Artifact:
-    repeat = command("convert", entry.variant)
-    return Artifact(variant=entry.variant, status=status, reason=reason, command=repeat, recipe=entry.recipe)
+def _without(entry: PlanEntry, status: Status, reason: str) -> Artifact:
+    common = {"variant": entry.variant, "command": command("convert", entry.variant), "recipe": entry.recipe}
+    return Artifact.model_validate(common | {"status": status, "reason": reason})
 
 
-def _attempt(entry: PlanEntry, params: config.Params, partial: Path) -> Artifact:
-    require_disk(partial, int(DISK_FACTOR * size_bytes(paths.MODEL)))
-    threads, files = config.shared_threads(), partial / FILES
-    request = {
-        "backend": entry.recipe.backend,
-        "recipe": entry.recipe.model_dump(mode="json"),
-        "model": str(paths.MODEL),
-        "data": str(paths.DATA),
-        "reference": str(paths.REFERENCE),
-        "intermediate": None
-        if entry.source == "model"
-        else str(paths.artifact_files(entry.source.removeprefix("variants/"))),
-        "out": str(files),
-        "threads": threads,
-        "probe_tokens": params.convert.slow_probe_tokens if entry.slow_here else params.convert.probe_tokens,
-    }
+def _attempt(workspace: Workspace, entry: PlanEntry, params: Params, partial: Path) -> Artifact:
+    require_disk(partial, int(DISK_FACTOR * size_bytes(workspace.model)))
+    files = partial / workspace.artifact_files("").name
     try:
-        for step in ("make", "check"):
-            log = paths.LOGS / f"convert-{entry.variant}-{step}.log"
-            label = f"{step} {entry.variant}"
-            work = Child(
-                f"tasks.convert:{step}",
-                request,
-                params.convert.limits,
-                log,
-                label,
-                threads,
-                environment=ONE_BLAS_THREAD,
-            )
-            answer = run_child(work)
+        checked = _made(workspace, entry, params, files)
     except ChildError as error:
         return _without(entry, "failed", f"{error.kind}: {error}")
-    check = Check(
-        **answer["check"],
-        kl_limit=params.convert.max_kl[entry.recipe.precision],
-        precision_found=sanity.describe(answer["check"]["tensor_share"]),
-    )
-    problem = sanity.problem(check, entry.recipe.precision)
-    if not problem:
-        listing(files).write(partial / paths.artifact_manifest(entry.variant).name)
+    if not checked.problem:
+        listing(files).write(partial / workspace.artifact_manifest(entry.variant).name)
     return Artifact(
         variant=entry.variant,
-        status="failed" if problem else "ok",
-        reason=f"sanity check: {problem}" if problem else "made and checked",
+        status="failed" if checked.problem else "ok",
+        reason=checked.problem or "made and checked",
         command=command("convert", entry.variant),
         recipe=entry.recipe,
         size_mb=round(size_bytes(files) / 1e6, 2),
         files=tuple(sorted(str(file.relative_to(files)) for file in files.rglob("*") if file.is_file())),
-        check=check,
-        versions=answer["versions"],
+        check=checked.check,
+        versions=checked.versions,
     )
 
 
-def make(request: dict[str, Any]) -> dict[str, Any]:
-    """Convert (in the child)."""
-    from tasks.backends.base import Work, backend
-    from tasks.models.text_data import CalibrationSet
+def _made(workspace: Workspace, entry: PlanEntry, params: Params, files: Path) -> Checked:
+    """Convert into `files` and check in a fresh process; raises ChildError."""
+    kind, threads, settings = Source.read(workspace.source).kind, cores.shared_threads(), params.convert
 
-    work = Work(
-        model=Path(request["model"]).resolve(),
-        calibration=CalibrationSet.read(Path(request["data"]) / paths.CALIBRATION_SET.name).texts,
-        threads=request["threads"],
-        intermediate=Path(request["intermediate"]).resolve() if request["intermediate"] else None,
+    def child(step: str, request: Record, answer: type[A]) -> A:
+        log, label = workspace.logs / f"convert-{entry.variant}-{step}.log", f"{step} {entry.variant}"
+        work = f"tasks.kinds.making:{step}"
+        job = Child(work, request, settings.limits, log, label, threads, environment=ONE_BLAS_THREAD)
+        return run_child(job, answer)
+
+    base = None if entry.source == "model" else workspace.artifact_files(entry.source.removeprefix("variants/"))
+    make = MakeRequest(
+        kind=kind, recipe=entry.recipe, model=workspace.model, data=workspace.data, intermediate=base, out=files,
+        threads=threads,
+    )  # fmt: skip
+    check = CheckRequest(
+        opening=Opening(kind=kind, backend=entry.recipe.backend, artifact=files, threads=threads),
+        places=Places(model=workspace.model, data=workspace.data, reference=workspace.reference),
+        precision=entry.recipe.precision,
+        units=settings.slow_probe_tokens if entry.slow_here else settings.probe_tokens,
+        settings=settings,
     )
-    out = Path(request["out"]).resolve()
-    out.mkdir(parents=True)
-    backend(request["backend"]).convert(work, Recipe.model_validate(request["recipe"]), out)
-    return {}
-
-
-def check(request: dict[str, Any]) -> dict[str, Any]:
-    """Load the artifact in a fresh process, run one forward and one short answer (in the child)."""
-    import numpy as np
-
-    from tasks.backends.base import backend
-    from tasks.measure.quality import score_row
-    from tasks.models.text_data import Probe
-    from tasks.models.tokens import decoder
-
-    module, artifact = backend(request["backend"]), Path(request["out"])
-    probe = Probe.read(Path(request["data"]) / paths.PROBE.name)
-    scorer = module.load(artifact, request["threads"], "score")
-    expected = np.load(Path(request["reference"]) / paths.REFERENCE_PROBE.name)
-    ids = probe.ids[: request["probe_tokens"]]
-    scored = score_row(scorer.score(ids), np.array(ids), expected[: len(ids) - 1])
-    scorer.close()
-    speaker = module.load(artifact, request["threads"], "generate")
-    text = decoder(Path(request["model"]))(speaker.generate(probe.question_ids, NEW_TOKENS))
-    speaker.close()
-    found = {
-        "mean_kl": float(scored.kl.mean()),
-        "top_agreement": float(scored.agree.mean()),
-        "probe_tokens": len(ids),
-        "text": text,
-        "tensor_share": sanity.weight_share(module.tensor_bytes(artifact)),
-    }
-    return {"check": found, "versions": module.versions()}
+    child("make", make, Made)
+    return child("check", check, Checked)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
 
-    def work(entry: PlanEntry, params: config.Params) -> str:
-        artifact = convert(entry, params, paths.artifact(entry.variant))
-        size = f", {artifact.size_mb:.0f} MB" if artifact.size_mb else ""
-        return f"{artifact.status}{size} in {artifact.seconds} s - {artifact.reason}"
+    def work(workspace: Workspace, entry: PlanEntry, params: Params) -> str:
+        artifact = convert(workspace, entry, params)
+        return f"{artifact.status}, {artifact.size_mb or 0:.0f} MB in {artifact.seconds} s - {artifact.reason}"
 
     return run_variant("convert", __doc__, work, argv)
 

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from tasks import paths
-from tasks.config import load
 from tasks.hardware.conditions import conditions
 from tasks.hardware.host import host
 from tasks.hardware.profiles import named
-from tasks.records import Conditions, Hardware, Reading
-from tasks.stage import run_stage
+from tasks.params.load import load_params
+from tasks.params.pipeline import HOST
+from tasks.records.base import Reading
+from tasks.records.hardware import Conditions, Hardware
+from tasks.run.stage import main_of
+from tasks.run.workspace import Workspace
 
 
-def detect(device: str) -> Hardware:
-    """Describe `device`: "host" is this machine, anything else a profile of devices.yaml (ConfigError if unknown)."""
-    return host() if device == "host" else named(device)
+def detect(device: str, key: str = "target.device") -> Hardware:
+    """Describe `device`: "host" is this machine, anything else a profile of devices.yaml (ConfigError if unknown).
+
+    `key` is where params.yaml names it.
+    """
+    return host() if device == HOST else named(device, key)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Arguments of the stage."""
-    return argparse.ArgumentParser(prog="python -m tasks.detect", description=__doc__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write artifacts/hardware.json and print what was found."""
-    parser().parse_args(argv)
-    return run_stage(_stage)
-
-
-def _stage() -> None:
-    hardware = detect(load().target.device)
-    hardware.write(paths.HARDWARE)
+def work() -> None:
+    """Write the hardware of the first target, which everything is made and timed for, and print what was found."""
+    params = load_params()
+    name = params.first_target
+    key = f"targets.{name}.device" if params.targets else "target.device"
+    hardware = detect(params.named_targets[name].device, key)
+    hardware.write(Workspace().hardware)
     sys.stdout.write(summary(hardware, conditions() if hardware.is_host else None))
 
 
@@ -62,6 +58,11 @@ def _shown(reading: Reading[Any]) -> str:
     elif isinstance(value, bool):
         value = "yes" if value else "no"
     return f"{value}" + (f" ({reading.reason})" if reading.reason else "")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    return main_of("tasks.detect", __doc__, work, argv)
 
 
 if __name__ == "__main__":

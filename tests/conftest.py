@@ -4,26 +4,51 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests import turns, weight
+from tests.leftovers import (  # noqa: F401 - hooks
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
-ROOT = Path(__file__).resolve().parent.parent
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out; side by side, the longest files come first."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            for mark in weight.marks(item):
+                item.add_marker(mark)
+    if turns.together():
+        turns.order(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is timed have the machine to itself."""
+    if not turns.together():
+        return (yield)
+    with turns.turn(item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
 def tokenizer_dir(tmp_path_factory) -> Path:
     """The sample's tokenizer as fetch writes it."""
-    from tasks.models.causal_lm import tokenizer_from_gguf
-    from tasks.models.source import sample_path
+    from tasks.kinds.causal_lm.incoming.gguf_tokenizer import write_tokenizer
+    from tasks.sources.files import sample_path
 
     out = tmp_path_factory.mktemp("tokenizer")
-    tokenizer_from_gguf(sample_path(), out)
+    write_tokenizer(sample_path(), out)
     return out
 
 

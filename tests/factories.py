@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from typing import Any
 
-from tasks.config import Params, parse
-from tasks.measure.pairing import PHASES
-from tasks.records import (
-    Artifact,
-    Benchmark,
-    Ceiling,
-    Check,
-    Disturbance,
-    Endurance,
-    Energy,
-    Evaluation,
-    Hardware,
-    Metric,
-    ModelProfile,
-    Paired,
-    PlanEntry,
-    Quantity,
-    Reading,
-    Recipe,
-    Recommendation,
-    ScoreRow,
-    Support,
-)
+from tasks.kinds.causal_lm.choices import TaskAccuracy
+from tasks.kinds.causal_lm.figures import counts, figures
+from tasks.kinds.causal_lm.quality import Quality
+from tasks.kinds.table import catalogue
+from tasks.packaging.manifest import Contents, FileEntry, Manifest
+from tasks.params.whole import Whole, parse_whole
+from tasks.records.artifact import Artifact, Check
+from tasks.records.base import Estimate, Quantity, Reading, Support
+from tasks.records.hardware import Disturbance, Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import PlanEntry, Recipe
+from tasks.records.quality import Evaluation
+from tasks.records.scores import Metric, Recommendation, ScoreRow
+from tasks.records.speed import Benchmark, Ceiling, Endurance, Energy, Paired
+from tasks.run.workspace import Workspace
+from tasks.sources.files import Source
 
 YES = Support(ok=True, reason="ok")
 
@@ -39,9 +34,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def params(**blocks: Any) -> Params:
+def params(**blocks: Any) -> Whole:
     """Parameters with a few variants; a keyword replaces a block."""
-    return parse({"variants": VARIANTS, **blocks})
+    return parse_whole({"variants": VARIANTS, **blocks})
 
 
 def quantity(p50: float, n: int = 10) -> Quantity:
@@ -53,7 +48,7 @@ def no(reason: str) -> Support:
 
 
 def recipe(variant: str = "openvino-int8", **changes: Any) -> Recipe:
-    fields = {"backend": "openvino", "precision": "int8", "role": "candidate"}
+    fields: dict[str, Any] = {"backend": "openvino", "precision": "int8", "role": "candidate"}
     fields |= {key: value for key, value in VARIANTS.get(variant, {}).items() if key in fields}
     fields |= {"method": "default", "group_size": 64, "symmetric": False, "ratio": 1.0}
     return Recipe.model_validate(fields | changes)
@@ -65,7 +60,7 @@ def plan_entry(variant: str = "openvino-int8", **changes: Any) -> PlanEntry:
 
 
 def check(**changes: Any) -> Check:
-    fields = {"mean_kl": 0.01, "kl_limit": 0.2, "top_agreement": 0.95, "probe_tokens": 192, "text": "Paris."}
+    fields = {"distance": 0.01, "distance_limit": 0.2, "agreement": 0.95, "units": 192, "text": "Paris."}
     return Check.model_validate(fields | {"tensor_share": {"u8": 0.9, "f32": 0.1}, "precision_found": "int8"} | changes)
 
 
@@ -113,7 +108,35 @@ def evaluation(variant: str = "openvino-int8", **changes: Any) -> Evaluation:
         "answer_similarity": 0.7,
         "seconds": 12.0,
     }
-    return Evaluation.model_validate(_outcome(variant, "evaluate") | fields | changes)
+    return Evaluation.model_validate(_outcome(variant, "evaluate") | scored(fields | changes))
+
+
+def scored(flat: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an evaluation from figures by plain names, put together as the stage does it."""
+    left = dict(flat)
+    none = dict.fromkeys(("rows", "predictions", "choices", "flips_lost", "flips_gained"), 0)
+    quality = Quality(
+        **{field.name: left.pop(field.name, none.get(field.name)) for field in dataclasses.fields(Quality)}
+    )
+    own = {field.name: left.pop(field.name, none.get(field.name)) for field in dataclasses.fields(TaskAccuracy)}
+    accuracy = TaskAccuracy(**own) if own["choices"] else None
+    alike = {name: left.pop(name) for name in ("answer_similarity", "answer_similarity_expected") if name in left}
+    estimates = figures(quality, accuracy) | {name: Estimate(value=value) for name, value in alike.items()}
+    return left | {
+        "figures": {name: one.model_dump() for name, one in estimates.items()} | left.pop("figures", {}),
+        "counts": counts(quality, accuracy) | {"answers": left.pop("answers", 0)},
+    }
+
+
+def measured(flat: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a benchmark from figures by plain names; None leaves one out."""
+    phases = {*catalogue().phases, "inter_token_ms"} & set(flat)
+    values = {"inter_token_p95_ms", "inter_token_p99_ms", "inter_token_cv", "peak_rss_mb", "idle_rss_mb", "artifact_mb"}
+    kept = {name: value for name, value in flat.items() if name not in phases | values}
+    return kept | {
+        "phases": {name: flat[name].model_dump() for name in phases if flat[name] is not None},
+        "values": {name: flat[name] for name in values & set(flat) if flat[name] is not None} | flat.get("values", {}),
+    }
 
 
 def endurance(**changes: Any) -> Endurance:
@@ -147,9 +170,7 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "inter_token_ms": quantity(13.3, 189),
         "inter_token_p95_ms": 15.0,
         "inter_token_cv": 0.05,
-        "prompt_tokens_short": 40,
-        "prompt_tokens_long": 256,
-        "new_tokens": 64,
+        "sizes": {"prompt_tokens_short": 40, "prompt_tokens_long": 256, "new_tokens": 64},
         "peak_rss_mb": 460.0,
         "idle_rss_mb": 160.0,
         "endurance": endurance(),
@@ -158,7 +179,7 @@ def benchmark(variant: str = "openvino-int8", **changes: Any) -> Benchmark:
         "runtime": {"execution": "bf16"},
         "seconds": 8.0,
     }
-    return Benchmark.model_validate(_outcome(variant, "benchmark") | fields | changes)
+    return Benchmark.model_validate(_outcome(variant, "benchmark") | measured(fields | changes))
 
 
 def disturbance(others: float = 0.01) -> Disturbance:
@@ -172,9 +193,9 @@ def in_turns(benchmarks: dict[str, Benchmark], reference: str) -> dict[str, Benc
     def speedups_of(one: Benchmark) -> dict[str, Paired]:
         if base is None or one.busy or base.busy:
             return {}
-        both = {phase: (getattr(one, phase), getattr(base, phase)) for phase in PHASES}
+        both = {phase: (one.phases.get(phase), base.phases.get(phase)) for phase in catalogue().phases}
         ratios = {phase: own.p50 / ref.p50 for phase, (own, ref) in both.items() if own and ref and own.p50 and ref.p50}
-        speedups = {phase: ratio if PHASES[phase] else 1 / ratio for phase, ratio in ratios.items()}
+        speedups = {phase: ratio if catalogue().phases[phase] else 1 / ratio for phase, ratio in ratios.items()}
         return {phase: paired(value) for phase, value in speedups.items()}
 
     return {name: one.model_copy(update={"paired": speedups_of(one)}) for name, one in benchmarks.items()}
@@ -224,7 +245,7 @@ def good_metrics(**changes: float | Metric) -> dict[str, Metric]:
 
 def row(variant: str = "openvino-int8", **changes: Any) -> ScoreRow:
     chosen = recipe(variant)
-    fields = {"role": chosen.role, "backend": chosen.backend, "precision": chosen.precision}
+    fields: dict[str, Any] = {"role": chosen.role, "backend": chosen.backend, "precision": chosen.precision}
     fields |= {"status": "ok", "reason": "", "metrics": good_metrics()}
     return ScoreRow.model_validate({"variant": variant} | fields | changes)
 
@@ -290,3 +311,24 @@ def profile(**changes: Any) -> ModelProfile:
         "compatibility": {"openvino": YES, "olive": YES, "llama.cpp": YES, "mlx": YES},
     }
     return ModelProfile.model_validate(fields | changes)
+
+
+def fetched(workspace: Workspace, kind: str = "causal-lm") -> None:
+    """Say where the workspace's model came from, as fetch does."""
+    Source(name="Tiny", source="sample", origin="made for tests", sha256="1" * 64, kind=kind).write(workspace.source)
+
+
+def listed(workspace: Workspace, variant: str, content: str = "0") -> None:
+    """Write the manifest of a variant's files, as convert does."""
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    entry = FileEntry(path="weights", sha256=digest, size_bytes=1)
+    Manifest(files=(entry,)).write(workspace.artifact_manifest(variant))
+
+
+def contents(backend: str = "openvino", **changes: Any) -> Contents:
+    fields: dict[str, Any] = {
+        "model": "Tiny", "origin": "made for tests", "source_sha256": "1" * 64, "variant": "a", "backend": backend,
+        "recipe": recipe(backend=backend), "tensor_share": {}, "versions": {}, "runtime": {}, "settings": {},
+        "requirements": (), "chat": False, "verdict": "pass", "results_digest": "2" * 64,
+    }  # fmt: skip
+    return Contents.model_validate(fields | changes)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import yaml
 
-from tasks import paths
-from tasks.config import Params
 from tasks.gates import verdict
-from tasks.models.source import Source
-from tasks.records import Expectation, GateReport, Metric, Outcome, Recommendation, Verdict
+from tasks.kinds.base import DataCard
+from tasks.params.whole import Whole
+from tasks.records.scores import Metric, Recommendation
+from tasks.records.terms import Outcome
+from tasks.records.verdict import Expectation, GateReport, Verdict
+from tasks.run.workspace import Workspace
+from tasks.sources.files import Source
 from tests import factories as make
 
 WINNER = "openvino-int8"
@@ -40,29 +43,39 @@ def finished(
     tokenizer: Mapping[str, bytes] = TOKENIZER,
     decode: float = 75.0,
     backend: str = "openvino",
-) -> Params:
+) -> Whole:
     """Write every record and file; another `decode` makes another result. Returns the parameters, also on disk."""
     values = make.params().model_dump(mode="json", exclude_none=True)
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    make.hardware().write(paths.HARDWARE)
-    _files(paths.MODEL, tokenizer)
-    Source(name="Tiny", source="sample", origin="made for tests", sha256="1" * 64).write(paths.SOURCE)
+    make.hardware().write(Workspace().hardware)
+    make.profile().write(Workspace().profile)
+    _files(Workspace().model, tokenizer)
+    Source(name="Tiny", source="sample", origin="made for tests", sha256="1" * 64).write(Workspace().source)
+    data_card().write(Workspace().data_card)
     recipe = make.recipe(WINNER, backend=backend)
-    _files(paths.artifact_files(WINNER), files)
+    _files(Workspace().artifact_files(WINNER), files)
     artifact = make.artifact(WINNER, files=tuple(files), recipe=recipe, versions={"openvino": "2026.4.1"})
-    artifact.write(paths.artifact_record(WINNER))
-    make.plan_entry(WINNER).write(paths.plan(WINNER))
-    make.evaluation(WINNER).write(paths.evaluation_record(WINNER))
-    make.benchmark(WINNER).write(paths.benchmark_record(WINNER))
+    artifact.write(Workspace().artifact_record(WINNER))
+    make.plan_entry(WINNER).write(Workspace().plan(WINNER))
+    make.evaluation(WINNER).write(Workspace().evaluation_record(WINNER))
+    make.benchmark(WINNER).write(Workspace().benchmark_record(WINNER))
     rows = (
         make.row("torch-fp32", metrics=make.good_metrics(decode_speedup=1.0, memory_share=1.0)),
         make.row(WINNER, backend=backend, metrics=make.good_metrics(decode_tokens_per_s=decode)),
         make.row("gguf-q8_0", status="failed", reason="crash: out of memory", metrics={"retention": CRASHED}),
     )
     recommendation = make.recommendation(*rows)
-    recommendation.write(paths.RECOMMENDATION)
-    report(recommendation, winner, outcome).write(paths.VERDICTS)
+    recommendation.write(Workspace().recommendation)
+    report(recommendation, winner, outcome).write(Workspace().verdicts)
     return make.params()
+
+
+def data_card() -> DataCard:
+    """What the data of the run was."""
+    return DataCard(
+        source="gsm8k", evaluation_rows=40, evaluation_tokens=7488, calibration_rows=32,
+        evaluation_sha256="e" * 64, calibration_sha256="c" * 64, checks=(),
+    )  # fmt: skip
 
 
 def report(recommendation: Recommendation, winner: str | None = WINNER, outcome: Outcome = "pass") -> GateReport:

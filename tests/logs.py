@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.serve.prediction_log import NAME, Prediction
-from tasks.serve.sketch import WIDTH
+from tasks.serve.log.prediction_log import NAME, Prediction
+from tasks.serve.log.sketch import WIDTH
 
 
 def traffic(

@@ -10,41 +10,29 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks import paths
-from tasks.config import Params, parse
 from tasks.gates import suites, verdict
-from tasks.measure.answers import Answer, Answers
-from tasks.models.text_data import DataCard
-from tasks.records import (
-    FRAMEWORK_OF,
-    Accelerator,
-    Artifact,
-    Benchmark,
-    Cache,
-    Check,
-    Conditions,
-    Evaluation,
-    FrameworkChoice,
-    GateReport,
-    Hardware,
-    ModelProfile,
-    Package,
-    PlanEntry,
-    Quantity,
-    Reading,
-    Recipe,
-    Recommendation,
-    Selection,
-    Support,
-    Trial,
-    Tuned,
-    write_text,
-)
+from tasks.kinds.base import DataCard
+from tasks.kinds.causal_lm import files
+from tasks.kinds.causal_lm.answers import Answer, Answers
+from tasks.kinds.demands import switched_off
+from tasks.kinds.table import catalogue
+from tasks.params.load import parse
+from tasks.params.pipeline import Params
+from tasks.records.artifact import Artifact, Check, Package
+from tasks.records.base import Quantity, Reading, Support, write_text
+from tasks.records.hardware import Accelerator, Cache, Conditions, Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import FrameworkChoice, PlanEntry, Recipe, Selection
+from tasks.records.quality import Evaluation
+from tasks.records.scores import Recommendation
+from tasks.records.speed import Benchmark, Trial, Tuned
+from tasks.records.verdict import GateReport
 from tasks.reporting.findings import Findings, Scores
-from tasks.search import rank
-from tasks.search.bottleneck import closeness
-from tasks.search.progress import progress
-from tasks.search.scorecard import scorecard
+from tasks.run.workspace import Workspace
+from tasks.scores import rank
+from tasks.scores.bottleneck import closeness
+from tasks.scores.progress import progress
+from tasks.scores.scorecard import scorecard
 from tests import factories as make
 
 YES = Support(ok=True, reason="timed on this machine")
@@ -152,6 +140,7 @@ def plan() -> dict[str, PlanEntry]:
             source="model",
             recipe=recipe(name),
             speed_on_device=NO_METAL if g.backend == "mlx" else YES,
+            slow_here=g.backend == "mlx",
         )
     return made
 
@@ -170,10 +159,10 @@ def artifact(name: str) -> Artifact:
     if without:
         return Artifact.model_validate(_outcome("convert", name, *without) | {"recipe": recipe(name)})
     check = Check(
-        mean_kl=g.kl * 0.9,
-        kl_limit=0.2,
-        top_agreement=g.top,
-        probe_tokens=192,
+        distance=g.kl * 0.9,
+        distance_limit=0.2,
+        agreement=g.top,
+        units=192,
         text=ANSWER if g.kl < 0.3 else " Paris, which is the the largest city & <capital> of France.",
         tensor_share={"u8": 0.9, "f32": 0.1},
         precision_found={"int8": "u8 99%, f32 1%", "int4": "u4 63%, u8 36%, f32 1%"}.get(g.precision, g.precision),
@@ -191,34 +180,36 @@ def evaluation(name: str) -> Evaluation:
     return Evaluation.model_validate(
         _outcome("evaluate", name)
         | common
-        | {
-            "rows": 6 if few else 40,
-            "predictions": 1102 if few else 7448,
-            "perplexity": 8.0 * (g.ratio or 1),
-            "perplexity_se": 0.21,
-            "perplexity_ratio": g.ratio,
-            "perplexity_ratio_se": g.ratio_se,
-            "next_token_accuracy": 0.56 * g.retention,
-            "retention": g.retention,
-            "retention_se": 0.0 if name == REFERENCE else 0.003,
-            "top_agreement": g.top,
-            "top_agreement_se": 0.003,
-            "mean_kl": g.kl,
-            "mean_kl_se": g.kl * 0.04,
-            "choices": 200,
-            "task_accuracy": 0.9 * g.retention,
-            "task_retention": g.retention,
-            "task_retention_low": g.retention - 0.02,
-            "task_retention_high": g.retention + 0.02,
-            "flips_lost": 3,
-            "flips_gained": 2,
-            "mcnemar_p": 0.69,
-            "answers": 4,
-            "answer_similarity": 0.8,
-            "subset": few,
-            "seconds": 14.2,
-            "runtime": ENGINES[g.backend],
-        }
+        | make.scored(
+            {
+                "rows": 6 if few else 40,
+                "predictions": 1102 if few else 7448,
+                "perplexity": 8.0 * (g.ratio or 1),
+                "perplexity_se": 0.21,
+                "perplexity_ratio": g.ratio,
+                "perplexity_ratio_se": g.ratio_se,
+                "next_token_accuracy": 0.56 * g.retention,
+                "retention": g.retention,
+                "retention_se": 0.0 if name == REFERENCE else 0.003,
+                "top_agreement": g.top,
+                "top_agreement_se": 0.003,
+                "mean_kl": g.kl,
+                "mean_kl_se": g.kl * 0.04,
+                "choices": 200,
+                "task_accuracy": 0.9 * g.retention,
+                "task_retention": g.retention,
+                "task_retention_low": g.retention - 0.02,
+                "task_retention_high": g.retention + 0.02,
+                "flips_lost": 3,
+                "flips_gained": 2,
+                "mcnemar_p": 0.69,
+                "answers": 4,
+                "answer_similarity": 0.8,
+                "subset": few,
+                "seconds": 14.2,
+                "runtime": ENGINES[g.backend],
+            }
+        )
     )
 
 
@@ -262,45 +253,46 @@ def benchmark(name: str) -> Benchmark:
     g, without = GIVEN[name], _without(name)
     common: dict[str, Any] = {"speed": NO_METAL if g.backend == "mlx" else YES, "artifact_mb": g.size_mb}
     if without:
-        return Benchmark.model_validate(_outcome("benchmark", name, *without) | common)
+        return Benchmark.model_validate(_outcome("benchmark", name, *without) | make.measured(common))
     if g.decode is None or g.ttft is None or g.prefill is None:
-        return Benchmark.model_validate(_outcome("benchmark", name, reason="size only") | common)
+        return Benchmark.model_validate(_outcome("benchmark", name, reason="size only") | make.measured(common))
     minute = list(GIVEN).index(name)
     return Benchmark.model_validate(
         _outcome("benchmark", name)
-        | common
-        | {
-            "threads": 2,
-            "load_s": quantity(1.4, 0.1, 2),
-            "first_call_ms": quantity(2 * g.ttft, 0.1, 2),
-            "blocks": 4,
-            "time_to_first_token_ms": quantity(g.ttft, 0.12),
-            "prefill_tokens_per_s": quantity(g.prefill, 0.15),
-            "decode_tokens_per_s": quantity(g.decode, g.spread, 6),
-            "decode_long_tokens_per_s": quantity(0.9 * g.decode, g.spread, 6),
-            "inter_token_ms": quantity(1000 / g.decode, 0.5, 189),
-            "inter_token_p95_ms": 1200 / g.decode,
-            "inter_token_cv": 0.08,
-            "prompt_tokens_short": 40,
-            "prompt_tokens_long": 256,
-            "new_tokens": 64,
-            "peak_rss_mb": g.rss,
-            "idle_rss_mb": 160.0,
-            "endurance": make.endurance() if g.role == "candidate" else None,
-            "energy": make.energy(estimated=True) if g.role != "rival" else None,
-            "runtime": ENGINES[g.backend],
-            "before": conditions(minute),
-            "after": conditions(minute + 1),
-            "seconds": 31.0,
-        }
+        | make.measured(
+            common
+            | {
+                "threads": 2,
+                "load_s": quantity(1.4, 0.1, 2),
+                "first_call_ms": quantity(2 * g.ttft, 0.1, 2),
+                "blocks": 4,
+                "time_to_first_token_ms": quantity(g.ttft, 0.12),
+                "prefill_tokens_per_s": quantity(g.prefill, 0.15),
+                "decode_tokens_per_s": quantity(g.decode, g.spread, 6),
+                "decode_long_tokens_per_s": quantity(0.9 * g.decode, g.spread, 6),
+                "inter_token_ms": quantity(1000 / g.decode, 0.5, 189),
+                "inter_token_p95_ms": 1200 / g.decode,
+                "inter_token_cv": 0.08,
+                "sizes": {"prompt_tokens_short": 40, "prompt_tokens_long": 256, "new_tokens": 64},
+                "peak_rss_mb": g.rss,
+                "idle_rss_mb": 160.0,
+                "endurance": make.endurance() if g.role == "candidate" else None,
+                "energy": make.energy(estimated=True) if g.role != "rival" else None,
+                "runtime": ENGINES[g.backend],
+                "before": conditions(minute),
+                "after": conditions(minute + 1),
+                "seconds": 31.0,
+            }
+        )
     )
 
 
 def judge(recommendation: Recommendation, parameters: Params) -> GateReport:
     """Verdicts with the limits compared here, so that no test of the report waits for Great Expectations."""
-    limits = suites.thresholds(parameters.gate)
+    limits = suites.thresholds(parameters.gate, catalogue())
     answers = {row.variant: {t.gate: _answer(row, t) for t in limits} for row in verdict.on_trial(recommendation)}
-    return verdict.report(recommendation, limits, answers, parameters.gate.switched_off)
+    off = [spec.gate_name for spec in switched_off(catalogue(), parameters.gate)]
+    return verdict.report(recommendation, limits, answers, off)
 
 
 def _answer(row: Any, t: suites.Threshold) -> suites.Answer:
@@ -378,7 +370,6 @@ def selection() -> Selection:
         for n, (framework, score) in enumerate(
             [("openvino", 0.91), ("olive", 0.74), ("llama.cpp", 0.66), ("mlx", 0.31)], 1
         )
-        if framework in FRAMEWORK_OF.values()
     )
     path = (
         "Hardware? amd on x86_64: row intel",
@@ -395,10 +386,10 @@ def scores(parameters: Params | None = None) -> Scores:
     artifacts = {name: artifact(name) for name in GIVEN}
     evaluations = {name: evaluation(name) for name in GIVEN}
     benchmarks = make.in_turns({name: benchmark(name) for name in GIVEN}, "torch-fp32")
-    rows = scorecard(parameters, plan(), artifacts, evaluations, benchmarks, {name: [] for name in GIVEN})
-    found = rank.recommend(rows, parameters.reference, parameters.recommend.weights)
+    rows = scorecard(catalogue(), parameters, plan(), artifacts, evaluations, benchmarks, {name: [] for name in GIVEN})
+    found = rank.recommend(catalogue(), rows, parameters.reference, parameters.recommend.weights)
     near = (closeness(artifacts[name], benchmarks[name], model(), make.ceiling()) for name in GIVEN)
-    steps = progress(rows, parameters.reference, [one.variant for one in found.ranking], tuned())
+    steps = progress(catalogue(), rows, parameters.reference, [one.variant for one in found.ranking], tuned())
     found = found.model_copy(update={"closeness": tuple(one for one in near if one is not None), "progress": steps})
     return Scores(found, judge(found, parameters), artifacts, evaluations, benchmarks)
 
@@ -438,7 +429,7 @@ def findings(parameters: Params | None = None) -> Findings:
         profile=parameters.profile,
         gate=parameters.gate,
         weights=parameters.recommend.weights,
-        registered_as=parameters.track.model_name,
+        registered_as=parameters.registered_name,
     )
 
 
@@ -446,26 +437,26 @@ def write(found: Findings) -> None:
     """Write the records where the stages do, below the present folder."""
     scores = found.scores
     for name, entry in found.plan.items():
-        entry.write(paths.plan(name))
-        scores.artifacts[name].write(paths.artifact_record(name))
-        scores.evaluations[name].write(paths.evaluation_record(name))
-        scores.benchmarks[name].write(paths.benchmark_record(name))
+        entry.write(Workspace().plan(name))
+        scores.artifacts[name].write(Workspace().artifact_record(name))
+        scores.evaluations[name].write(Workspace().evaluation_record(name))
+        scores.benchmarks[name].write(Workspace().benchmark_record(name))
         if name in found.answers:
-            found.answers[name].write(paths.answers(name))
+            found.answers[name].write(Workspace().evaluation(name) / files.ANSWERS)
     for name, one in found.tuned.items():
-        one.write(paths.tuned(name))
-    found.hardware.write(paths.HARDWARE)
-    found.ceiling.write(paths.CEILING)
-    found.model.write(paths.PROFILE)
-    found.selection.write(paths.SELECTION)
-    found.data.write(paths.DATA_CARD)
-    found.package.write(paths.PACKAGE_RECORD)
-    write_text(paths.PACKAGE / "README.md", found.package_readme)
-    scores.recommendation.write(paths.RECOMMENDATION)
-    scores.gates.write(paths.VERDICTS)
+        one.write(Workspace().tuned(name))
+    found.hardware.write(Workspace().hardware)
+    found.ceiling.write(Workspace().ceiling)
+    found.model.write(Workspace().profile)
+    found.selection.write(Workspace().selection)
+    found.data.write(Workspace().data_card)
+    found.package.write(Workspace().package_record)
+    write_text(Workspace().package / "README.md", found.package_readme)
+    scores.recommendation.write(Workspace().recommendation)
+    scores.gates.write(Workspace().verdicts)
 
 
-STRICT = {"gate": {"min_retention": 0.9995, "max_perplexity_ratio": 1.0005, "min_decode_speedup": 6.0}}
+STRICT = {"gate": {"retention": {"min": 0.9995}, "perplexity_ratio": {"max": 1.0005}, "decode_speedup": {"min": 6.0}}}
 
 
 def main(out: Path, strict: bool) -> None:

@@ -18,10 +18,11 @@ import httpx
 import psutil
 import yaml
 
-from tasks.backends.base import Work, backend
+from tasks.backends.base import Work
+from tasks.backends.table import backend
 from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
+from tests import ROOT
 from tests import factories as make
-from tests.conftest import ROOT
 
 NAME = "tiny"
 START_S = 60

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAKE = re.compile(r'make( -s)? [a-z]+( [A-Z_]+=\S+)*( >>? ("\$GITHUB_STEP_SUMMARY"|[a-z]+\.md))?')
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -72,6 +73,14 @@ def test_actions_are_pinned_and_rights_are_few(path: Path) -> None:
         assert job["timeout-minutes"] <= 90
         extra = set(job.get("permissions", {}).items()) - {("contents", "read")}
         assert extra <= {("pull-requests", "write")}
+
+
+def test_actions_run_on_node24() -> None:
+    """GitHub has removed node20, which the versions before these run on."""
+    oldest = {"checkout": 5, "setup-python": 6, "cache": 5, "upload-artifact": 6, "sticky-pull-request-comment": 3}
+    used = {tuple(re.split("[/@]", step["uses"])[1:]) for path in WORKFLOWS for step in steps(path) if "uses" in step}
+    assert {action for action, _ in used} == set(oldest)
+    assert [one for one in used if int(one[1].removeprefix("v")) < oldest[one[0]]] == []
 
 
 def test_the_gate_comes_last_so_that_the_scorecard_is_seen_before_it_blocks() -> None:

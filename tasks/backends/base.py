@@ -1,46 +1,50 @@
-"""The one protocol every runtime stands behind, and the table that finds it."""
+"""What a runtime tells and does: the protocols that a module in this folder, or one of the user's, stands behind."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import importlib.util
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+
+from numpy.typing import NDArray
 
 from tasks.backends.sampling import Logits as Logits
 from tasks.backends.sampling import Sampling
-from tasks.records import Hardware, ModelProfile, Recipe, Support
+from tasks.backends.traits import Traits
+from tasks.errors import UnsupportedError
+from tasks.records.base import Support
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import Recipe
 
+Family = Literal["tokens", "arrays"]  # tokens in, tokens or logits out; or named arrays in, named arrays out
+Feeds = Mapping[str, NDArray[Any]]  # name of an input -> its array
 OnToken = Callable[[int], None]
 Settings = Mapping[str, str]
+Tunable = Mapping[str, tuple[str, ...]]  # runtime setting -> its values, the default first
+Names = Mapping[Family, tuple[str, ...]]
 
-MODULES: dict[str, str] = {
-    "torch": "tasks.backends.torch",
-    "openvino": "tasks.backends.openvino",
-    "onnx": "tasks.backends.onnx",
-    "gguf": "tasks.backends.gguf",
-    "mlx": "tasks.backends.mlx",
-}
+QUESTION = "What is the capital of France?"  # that `how_to_run` asks
+BEGINNING = "The capital of France is"  # of a model without a chat template, which continues text
+CHAT = f'[{{"role": "user", "content": "{QUESTION}"}}]'
+NEW_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a conversion may use: the fp32 checkpoint, its calibration texts, and where shared intermediates live."""
+    """Inputs of a conversion: the checkpoint, its calibration data, and where shared intermediates live."""
 
-    model: Path  # Hugging Face directory, fp32 safetensors
-    calibration: tuple[str, ...]
+    model: Path  # tokens: Hugging Face directory, fp32 safetensors; arrays: folder with model.onnx and its data
+    calibration: tuple[str, ...]  # texts, for tokens
     threads: int
     intermediate: Path | None = None  # an unquantized artifact of the same backend, when the plan made one
+    family: Family = "tokens"
+    calibration_arrays: Sequence[Feeds] = ()  # inputs of the model, for arrays
 
 
-class Session(Protocol):
-    """A loaded artifact. Token ids in, token ids or logits out; no tokenizer."""
+class TokenScorer(Protocol):
+    """A loaded artifact that tells logits. Token ids in; no tokenizer."""
 
     def score(self, ids: Sequence[int]) -> Logits:
         """Teacher-forced logits, shape (len(ids), vocabulary), float32: row i predicts token i + 1."""
@@ -55,6 +59,16 @@ class Session(Protocol):
         (`endings_apart`), with every prompt processed only once. The arrays are the caller's to change.
         """
         ...
+
+    def runtime(self) -> dict[str, str]:
+        """Properties as the runtime really uses them: execution precision, KV precision, threads, version."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class TokenSpeaker(Protocol):
+    """A loaded artifact that writes, as it is served. Token ids in, token ids out; no tokenizer."""
 
     def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
         """Greedy continuation of exactly `new_tokens` tokens; end-of-text does not stop it, so that work is equal."""
@@ -105,11 +119,47 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class Port(NamedTuple):
+    """An input of a model as its runtime tells it."""
+
+    shape: tuple[int | None, ...]  # None: any size
+    dtype: str  # NumPy's name
+
+
+class Arrays(Protocol):
+    """A loaded artifact that maps named arrays to named arrays."""
+
+    @property
+    def inputs(self) -> Mapping[str, Port]:
+        """Each input's shape and type, by name."""
+        ...
+
+    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        """Outputs by name; the arrays are the caller's to keep and change."""
+        ...
+
+    def runtime(self) -> dict[str, str]:
+        """Properties as the runtime really uses them: execution precision, threads."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Backend(Protocol):
-    """A module with these functions is a backend; a new one is a file here, a line in MODULES and a variant."""
+    """A module with these members is a backend: a file here and a line in table.py, or a module of the user's."""
+
+    NAME: str
+    FRAMEWORK: str | None  # what the assessment ranks it as; None: it stands beside the reference and is not ranked
+    FAMILIES: tuple[Family, ...]
+    PACKAGES: tuple[str, ...]  # what made and runs an artifact, by name in the package registry
+    INSTALL: Names  # the packages that are enough to run an artifact, by family
+    NEEDS: Names  # files of an artifact that its runtime cannot do without, by family
+    SETTINGS: Tunable  # runtime settings that may be tuned
+    SLOW_WITHOUT: str  # runtime of the accelerator without which it is too slow to time; "": none
+    TRAITS: Traits  # what the plan knows of it; Traits() where there is nothing to say
 
     def probe(self, hardware: Hardware, model: ModelProfile) -> Support:
-        """Whether this framework can make artifacts of `model` here; cheap, imports nothing heavy."""
+        """Tell whether this framework can make artifacts of `model` here; cheap, imports nothing heavy."""
         ...
 
     def convert(self, work: Work, recipe: Recipe, out: Path) -> None:
@@ -120,13 +170,31 @@ class Backend(Protocol):
         """Bytes of weights per stored type, counted in the files themselves."""
         ...
 
-    SETTINGS: Mapping[str, tuple[str, ...]]  # runtime settings that may be tuned, each with its values, default first
+    def import_runtime(self, family: Family = "tokens") -> None:
+        """Import what a session needs, so that its memory can be told from the model's."""
+        ...
 
-    def load(self, artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> Session:
-        """Open the artifact; `purpose` is "score" (all logits) or "generate" (as served).
+    def versions(self) -> dict[str, str]:
+        """Installed version of each of PACKAGES."""
+        ...
 
-        `settings` are tuned ones, of SETTINGS, that differ from the defaults.
+    def how_to_run(self, settings: Settings, chat: bool, family: Family = "tokens") -> tuple[str, ...]:
+        """Python statements that run the package from inside its folder, with the settings it was measured with.
+
+        Of tokens they answer one question; `chat` says whether the tokenizer has a chat template.
         """
+        ...
+
+
+class TokensBackend(Backend, Protocol):
+    """A backend that runs language models. `settings` are tuned ones, of SETTINGS, that differ from the defaults."""
+
+    def scorer(self, artifact: Path, threads: int, settings: Settings | None = None) -> TokenScorer:
+        """Open the artifact for the logits of every position."""
+        ...
+
+    def speaker(self, artifact: Path, threads: int, settings: Settings | None = None) -> TokenSpeaker:
+        """Open the artifact as it is served to one caller."""
         ...
 
     def engine(
@@ -135,16 +203,13 @@ class Backend(Protocol):
         """Open the artifact to serve `slots` requests at once, each of at most `context` tokens."""
         ...
 
-    def import_runtime(self) -> None:
-        """Import what `load` needs, so that its memory can be told from the model's."""
+
+class ArraysBackend(Backend, Protocol):
+    """A backend that runs models of named arrays. `settings` are tuned ones that differ from the defaults."""
+
+    def arrays(self, artifact: Path, threads: int, settings: Settings | None = None) -> Arrays:
+        """Open the artifact."""
         ...
-
-    def versions(self) -> dict[str, str]: ...
-
-
-def backend(name: str) -> Any:
-    """The backend module called `name`, satisfying `Backend`. Imports no framework yet."""
-    return importlib.import_module(MODULES[name])
 
 
 def threads_of(settings: Settings | None, threads: int) -> int:
@@ -152,109 +217,7 @@ def threads_of(settings: Settings | None, threads: int) -> int:
     return max(1, threads // 2) if (settings or {}).get("threads") == "half" else threads
 
 
-Stream = Iterator[tuple[int, float | None]]  # tokens with their log-probabilities, without end
-
-
-class Interleaved:
-    """An engine over a runtime without batches that change: requests take turns, a token each."""
-
-    def __init__(self, begin: Callable[[Sequence[int], int, Sampling], Stream], close: Callable[[], None]) -> None:
-        """`begin` opens a request: prompt, new tokens, sampling; its prompt is read when its first token is taken."""
-        self._begin, self._close = begin, close
-        self._running: dict[int, tuple[Stream, int]] = {}
-        self._waiting: dict[int, tuple[Sequence[int], int, Sampling]] = {}
-
-    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
-        """Begin a request."""
-        self._waiting[key] = (ids, new_tokens, sampling)
-
-    def step(self) -> list[Made]:
-        """A token of each, and of those that wait the first one's: others are not kept for longer than one prompt."""
-        if self._waiting:
-            key, (ids, new_tokens, sampling) = next(iter(self._waiting.items()))
-            del self._waiting[key]
-            self._running[key] = (self._begin(ids, new_tokens, sampling), new_tokens)
-        made = []
-        for key, (stream, left) in list(self._running.items()):
-            token, logprob = next(stream)
-            made.append(Made(key, token, logprob, left == 1))
-            self._running[key] = (stream, left - 1)
-            if left == 1:
-                del self._running[key]
-        return made
-
-    def drop(self, key: int) -> None:
-        """Forget a request."""
-        self._waiting.pop(key, None)
-        self._running.pop(key, None)
-
-    def close(self) -> None:
-        """Free the model."""
-        self._running.clear()
-        self._close()
-
-
-def endings_apart(
-    session: Session, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
-) -> list[list[Logits]]:
-    """What `score_after` answers, by processing the prompt anew for each ending."""
-    return [
-        [session.score([*prompt, *ending])[len(prompt) - 1 : -1] for ending in own]
-        for prompt, own in zip(prompts, endings, strict=True)
-    ]
-
-
-def padded(endings: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
-    """All endings in a row, filled up to the longest; what is after an ending's end is seen by nothing before it."""
-    flat = [ending for own in endings for ending in own]
-    longest = max(len(ending) for ending in flat)
-    return [[*ending, *([0] * (longest - len(ending)))] for ending in flat]
-
-
-def unpadded(logits: Logits, endings: Sequence[Sequence[Sequence[int]]]) -> list[list[Logits]]:
-    """Rows of `padded` back to each prompt's endings, cut to their lengths; logits (rows, longest, vocabulary)."""
-    rows = iter(logits)
-    return [[next(rows)[: len(ending)] for ending in own] for own in endings]
-
-
-def installed(module: str, package: str) -> Support:
-    """Whether a module can be imported, without importing it."""
-    if importlib.util.find_spec(module) is None:
-        return Support(ok=False, reason=f"{package} is not installed; `make env` installs it")
-    return Support(ok=True, reason=f"{package} {versions_of(package)[package]}")
-
-
-def versions_of(*packages: str) -> dict[str, str]:
-    """Installed versions; a package that is absent is said so."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def link_files(source: Path, out: Path) -> None:
-    """Hard-link every file of `source` into `out`, copying where the file system cannot link."""
-    out.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        if not file.is_file():
-            continue
-        try:
-            os.link(file, out / file.name)
-        except OSError:
-            shutil.copy2(file, out / file.name)
-
-
-def safetensors_bytes(folder: Path) -> dict[str, int]:
-    """Bytes per tensor type over the *.safetensors of a folder, from their headers."""
-    counted: dict[str, int] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                counted[entry["dtype"]] = counted.get(entry["dtype"], 0) + end - begin
-    return counted
+def check_family(name: str, families: Sequence[Family], family: Family) -> None:
+    """Raise UnsupportedError, naming the families a backend has, where `family` is none of them."""
+    if family not in families:
+        raise UnsupportedError(f"{name} runs no models of family {family!r}; allowed: {', '.join(families)}")

@@ -14,10 +14,64 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Logits, Made, OnToken, Settings, Work, installed, safetensors_bytes, versions_of
+from tasks.backends.base import (
+    BEGINNING,
+    CHAT,
+    NEW_TOKENS,
+    Family,
+    Logits,
+    Made,
+    Names,
+    OnToken,
+    Settings,
+    Tunable,
+    Work,
+    check_family,
+)  # fmt: skip
+from tasks.backends.packages import installed, versions_of
 from tasks.backends.sampling import Sampler, Sampling
+from tasks.backends.traits import Advice, Groups, Traits
 from tasks.errors import UnsupportedError
-from tasks.records import Hardware, ModelProfile, Recipe, Support
+from tasks.records.base import Support
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import Recipe
+from tasks.sources import safetensors
+
+NAME = "mlx"
+FRAMEWORK: str | None = "mlx"
+FAMILIES: tuple[Family, ...] = ("tokens",)
+PACKAGES: tuple[str, ...] = ("mlx", "mlx-lm")
+INSTALL: Names = {"tokens": ("mlx", "mlx-lm")}
+NEEDS: Names = {"tokens": ("config.json", "tokenizer.json", "tokenizer_config.json")}
+SETTINGS: Tunable = {}  # MLX has none; Metal decides for itself
+SLOW_WITHOUT = "metal"
+MADE_FOR = "MLX is made for Apple"
+TRAITS = Traits(
+    marks={
+        "cross_platform": "poor", "enterprise_integration": "limited", "mobile": "excellent",
+        "real_time": "excellent", "model_diversity": "llm", "ease_of_use": "excellent",
+    },
+    advice={"any": Advice("int4", "affine", 64, "4 bit in groups of 64: fits Metal's kernels and unified memory")},
+    cannot_run={
+        "intel": f"{MADE_FOR} Silicon, not for Intel machines",
+        "amd": f"{MADE_FOR} Silicon, not for AMD machines",
+        "nvidia": f"{MADE_FOR} Silicon, not for NVIDIA servers",
+        "arm-mobile": f"{MADE_FOR} devices, not for Android",
+        "arm-embedded": f"{MADE_FOR} devices, not for embedded Arm boards",
+        "edge-tpu": f"{MADE_FOR} devices, not for embedded Arm boards",
+        "cloud-edge": f"{MADE_FOR} Silicon, which servers at the edge rarely have",
+        "generic": f"{MADE_FOR} Silicon",
+    },
+    methods={
+        "fp16/default": "MLX without quantization: shows what the runtime alone gives",
+        "int8/default": "8 bit affine groups: small rounding error",
+        "int4/default": "4 bit affine groups: the usual choice on Apple devices",
+    },
+    groups=Groups((128, 64, 32), "skip", only_these=True),
+    wheels=("mlx-cpu", "mlx-metal"),
+    slow_because="MLX runs on the CPU only here; its speed is measured on a Mac with Metal",
+)  # fmt: skip
 
 BITS = {"int8": 8, "int4": 4}
 
@@ -29,6 +83,7 @@ def probe(hardware: Hardware, model: ModelProfile) -> Support:
 
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
     """Write an mlx-lm folder: fp16, or group-quantized to 8 or 4 bits (affine, one scale and bias a group)."""
+    check_family(NAME, FAMILIES, work.family)
     from mlx_lm import convert as mlx_convert
 
     source = _with_rope_theta(work.model, out.with_name(f"{out.name}.source"))
@@ -68,11 +123,11 @@ def _with_rope_theta(model: Path, out: Path) -> Path:
 def tensor_bytes(artifact: Path) -> dict[str, int]:
     """Bytes of weights per type; packed weights lie in U32, their width stands in the configuration."""
     bits = json.loads((artifact / "config.json").read_text()).get("quantization", {}).get("bits")
-    counted = safetensors_bytes(artifact)
+    counted = safetensors.tensor_bytes(artifact)
     return {f"{kind}/{bits}bit" if kind == "U32" else kind: size for kind, size in counted.items()}
 
 
-def import_runtime() -> None:
+def import_runtime(family: Family = "tokens") -> None:
     """Import MLX and mlx-lm's loader."""
     import mlx.core  # noqa: F401
     import mlx_lm.utils  # noqa: F401
@@ -80,13 +135,15 @@ def import_runtime() -> None:
 
 def versions() -> dict[str, str]:
     """Installed versions of what made and runs the artifact."""
-    return versions_of("mlx", "mlx-lm")
+    return versions_of(*PACKAGES)
 
 
-SETTINGS: dict[str, tuple[str, ...]] = {}  # MLX has none; Metal decides for itself
+def scorer(artifact: Path, threads: int, settings: Settings | None = None) -> MlxSession:
+    """Load the folder on MLX's default device."""
+    return MlxSession(artifact)
 
 
-def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> MlxSession:
+def speaker(artifact: Path, threads: int, settings: Settings | None = None) -> MlxSession:
     """Load the folder on MLX's default device."""
     return MlxSession(artifact)
 
@@ -94,6 +151,16 @@ def load(artifact: Path, threads: int, purpose: str, settings: Settings | None =
 def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> MlxEngine:
     """Load the folder into mlx-lm's batch generator."""
     return MlxEngine(MlxSession(artifact), slots)
+
+
+def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tuple[str, ...]:
+    """Statements that answer one question by mlx-lm."""
+    applied = f"tokenizer.apply_chat_template({CHAT}, add_generation_prompt=True, tokenize=False)"
+    return (
+        "from mlx_lm import generate, load",
+        'model, tokenizer = load("model")',
+        f"print(generate(model, tokenizer, {applied if chat else repr(BEGINNING)}, max_tokens={NEW_TOKENS}))",
+    )
 
 
 class MlxSession:
@@ -229,7 +296,7 @@ class MlxEngine:
         return draw
 
     def step(self) -> list[Made]:
-        """One step of the generator."""
+        """Run one step of the generator."""
         if not self._running:
             return []
         made = []

@@ -13,7 +13,7 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a continuation is drawn; temperature 0 takes the likeliest token each time."""
+    """Settings by which a continuation is drawn; temperature 0 takes the likeliest token each time."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -21,7 +21,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether nothing is drawn."""
+        """Tell whether nothing is drawn."""
         return self.temperature <= 0.0
 
 

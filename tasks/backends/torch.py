@@ -11,22 +11,41 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.base import (
-    Interleaved,
+    BEGINNING,
+    CHAT,
+    NEW_TOKENS,
+    Family,
     Logits,
+    Names,
     OnToken,
     Settings,
-    Stream,
+    Tunable,
     Work,
-    installed,
-    link_files,
-    padded,
-    safetensors_bytes,
-    unpadded,
-    versions_of,
+    check_family,
 )  # fmt: skip
+from tasks.backends.endings import padded, unpadded
+from tasks.backends.files import link_files
+from tasks.backends.packages import installed, versions_of
 from tasks.backends.sampling import Sampler, Sampling
+from tasks.backends.traits import Traits
+from tasks.backends.turns import Interleaved, Stream
 from tasks.errors import UnsupportedError
-from tasks.records import Hardware, ModelProfile, Recipe, Support
+from tasks.params.pipeline import Variant
+from tasks.records.base import Support
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import Recipe
+from tasks.sources import safetensors
+
+NAME = "torch"
+FRAMEWORK: str | None = None  # the reference's own: a rival beside it, not ranked
+FAMILIES: tuple[Family, ...] = ("tokens",)
+PACKAGES: tuple[str, ...] = ("torch", "transformers")
+INSTALL: Names = {"tokens": ("torch", "transformers", "safetensors")}
+NEEDS: Names = {"tokens": ("config.json",)}
+SETTINGS: Tunable = {}  # the reference and its rival stay as they are
+SLOW_WITHOUT = ""
+BF16_ISA = {"x86_64": ("avx512f",), "arm64": ("bf16",)}  # with which oneDNN has matrix kernels
 
 
 def probe(hardware: Hardware, model: ModelProfile) -> Support:
@@ -36,6 +55,7 @@ def probe(hardware: Hardware, model: ModelProfile) -> Support:
 
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
     """Write the checkpoint in fp32 (linked, not copied) or bf16."""
+    check_family(NAME, FAMILIES, work.family)
     if recipe.precision == "fp32":
         link_files(work.model, out)
         return
@@ -50,10 +70,10 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
 
 def tensor_bytes(artifact: Path) -> dict[str, int]:
     """Bytes of weights per type in the checkpoint."""
-    return safetensors_bytes(artifact)
+    return safetensors.tensor_bytes(artifact)
 
 
-def import_runtime() -> None:
+def import_runtime(family: Family = "tokens") -> None:
     """Import PyTorch and the model classes.
 
     transformers takes scikit-learn in where it is installed, with pandas and SciPy a quarter of the imports' time, for
@@ -73,13 +93,15 @@ def import_runtime() -> None:
 
 def versions() -> dict[str, str]:
     """Installed versions of what made and runs the artifact."""
-    return versions_of("torch", "transformers")
+    return versions_of(*PACKAGES)
 
 
-SETTINGS: dict[str, tuple[str, ...]] = {}  # the reference and its rival stay as they are
+def scorer(artifact: Path, threads: int, settings: Settings | None = None) -> TorchSession:
+    """Load the checkpoint in the precision it is stored in."""
+    return TorchSession(artifact, threads)
 
 
-def load(artifact: Path, threads: int, purpose: str, settings: Settings | None = None) -> TorchSession:
+def speaker(artifact: Path, threads: int, settings: Settings | None = None) -> TorchSession:
     """Load the checkpoint in the precision it is stored in."""
     return TorchSession(artifact, threads)
 
@@ -88,6 +110,42 @@ def engine(artifact: Path, threads: int, slots: int, context: int, settings: Set
     """Open the checkpoint to serve; requests take turns, as transformers has no batches that change on a CPU."""
     session = TorchSession(artifact, threads)
     return Interleaved(session.stream, session.close)
+
+
+def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tuple[str, ...]:
+    """Statements that answer one question by transformers."""
+    return (
+        "from transformers import pipeline",
+        'model = pipeline("text-generation", "model", tokenizer="tokenizer")',
+        f"print(model({CHAT if chat else repr(BEGINNING)}, max_new_tokens={NEW_TOKENS}, do_sample=False))",
+    )
+
+
+def _usable(variant: Variant, hardware: Hardware) -> Support:
+    """Whether PyTorch has matrix kernels for a variant's precision on the processor.
+
+    oneDNN's for bf16 need AVX-512 on x86 and the bf16 instructions on ARM; without them PyTorch falls back to a plain
+    loop, seen to multiply at 1 % of fp32's speed, which nobody would take for a rival.
+    """
+    isa = hardware.isa.value
+    if variant.precision != "bf16" or isa is None or hardware.architecture.value not in BF16_ISA:
+        return Support(ok=True, reason="not known otherwise")
+    wanted = BF16_ISA[hardware.architecture.value]
+    if any(name in isa for name in wanted):
+        return Support(ok=True, reason="PyTorch has bf16 kernels for this processor")
+    return Support(
+        ok=False,
+        reason=f"PyTorch has no bf16 kernels for a processor without {' or '.join(wanted)}: far slower than fp32 there",
+    )
+
+
+TRAITS = Traits(
+    methods={
+        "fp32/default": "the unquantized model as it was published, at full precision",
+        "bf16/default": "PyTorch at half the bytes, the fair rival of every quantized variant",
+    },
+    usable=_usable,
+)
 
 
 class TorchSession:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import DataError
 from tasks.gates.context import batch_definition, ephemeral, great_expectations
-from tasks.records import Record
+from tasks.records.base import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("split", "text", "tokens", "text_sha256")
+COLUMNS = ("split", "text", "size", "sha256")
 SPLITS = ("evaluation", "calibration")
-MIN_TOKENS = 8  # shorter rows have too few predictions to say anything
 EXAMPLES = 3
 SHOWN_TEXT = 60
 SHARED = "splits_with_this_text"  # derived: in how many splits a row's text occurs
@@ -37,18 +36,17 @@ class DataCheck(Record):
     counts: dict[str, int]
 
 
-def check_data(frame: pd.DataFrame, max_tokens: int, evaluation_rows: int, calibration_rows: int) -> DataCheck:
-    """Validate prepared rows: columns split ("evaluation" or "calibration"), text, tokens (int), text_sha256.
+def check_data(frame: pd.DataFrame, sizes: tuple[int, int], unit: str, least: tuple[int, int]) -> DataCheck:
+    """Validate prepared rows: columns split ("evaluation" or "calibration"), text, size (int), sha256.
 
-    Row counts are minimums; token counts must lie between 8 and `max_tokens`. When a column is absent the rows are
-    not looked at. A frame of no rows and no columns counts as empty data.
+    Row counts, `least` of both splits, are minimums; sizes, in `unit`, must lie between the two given. When a column is
+    absent the rows are not looked at. A frame of no rows and no columns counts as empty data.
     """
     rows = (frame if len(frame.columns) else frame.reindex(columns=list(COLUMNS))).reset_index(drop=True)
-    lines = _validate(rows, _schema())
+    lines = _validate(rows, _schema(), unit)
     if all(line.passed for line in lines):
-        rows[SHARED] = rows.groupby("text_sha256")["split"].transform("nunique")
-        least = dict(zip(SPLITS, (evaluation_rows, calibration_rows), strict=True))
-        lines += _validate(rows, _rows(max_tokens, least))
+        rows[SHARED] = rows.groupby("sha256")["split"].transform("nunique")
+        lines += _validate(rows, _rows(sizes, unit, dict(zip(SPLITS, least, strict=True))), unit)
     counts = {name: int((rows["split"] == name).sum()) if "split" in rows else 0 for name in SPLITS}
     return DataCheck(passed=all(line.passed for line in lines), lines=lines, counts=counts)
 
@@ -73,13 +71,13 @@ def _schema() -> dict[str, Any]:
     return {f"column {name} exists": expect.ExpectColumnToExist(column=name) for name in COLUMNS}
 
 
-def _rows(max_tokens: int, least: Mapping[str, int]) -> dict[str, Any]:
+def _rows(sizes: tuple[int, int], unit: str, least: Mapping[str, int]) -> dict[str, Any]:
     """Line -> expectation, in the order of the report."""
     expect = great_expectations().expectations
     from great_expectations.expectations.row_conditions import Column
 
     present = {f"{name} has no nulls": expect.ExpectColumnValuesToNotBeNull(column=name) for name in COLUMNS}
-    sizes = {
+    counted = {
         f"at least {rows} {name} rows": expect.ExpectTableRowCountToBeBetween(
             min_value=rows, row_condition=Column("split") == name
         )
@@ -90,20 +88,20 @@ def _rows(max_tokens: int, least: Mapping[str, int]) -> dict[str, Any]:
         f"split is {' or '.join(SPLITS)}": expect.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS)),
         "text is a string": expect.ExpectColumnValuesToBeOfType(column="text", type_="str"),
         "text is not empty": expect.ExpectColumnValuesToMatchRegex(column="text", regex=r"\S"),
-        "tokens is a whole number": expect.ExpectColumnValuesToBeInTypeList(
-            column="tokens", type_list=["int", "int32", "int64"]
+        f"{unit} are whole numbers": expect.ExpectColumnValuesToBeInTypeList(
+            column="size", type_list=["int", "int32", "int64"]
         ),
-        f"tokens between {MIN_TOKENS} and {max_tokens}": expect.ExpectColumnValuesToBeBetween(
-            column="tokens", min_value=MIN_TOKENS, max_value=max_tokens
+        f"{unit} between {sizes[0]} and {sizes[1]}": expect.ExpectColumnValuesToBeBetween(
+            column="size", min_value=sizes[0], max_value=sizes[1]
         ),
-        "text_sha256 is a sha256": expect.ExpectColumnValuesToMatchRegex(column="text_sha256", regex=r"^[0-9a-f]{64}$"),
-        "no text twice in a split": expect.ExpectCompoundColumnsToBeUnique(column_list=["split", "text_sha256"]),
+        "sha256 is a digest": expect.ExpectColumnValuesToMatchRegex(column="sha256", regex=r"^[0-9a-f]{64}$"),
+        "no text twice in a split": expect.ExpectCompoundColumnsToBeUnique(column_list=["split", "sha256"]),
         "no text in both splits": expect.ExpectColumnValuesToBeBetween(column=SHARED, max_value=1),
-        **sizes,
+        **counted,
     }
 
 
-def _validate(rows: pd.DataFrame, expectations: Mapping[str, Any]) -> tuple[DataLine, ...]:
+def _validate(rows: pd.DataFrame, expectations: Mapping[str, Any], unit: str) -> tuple[DataLine, ...]:
     """Run the expectations as one suite; the library returns answers in an order of its own, ours is kept."""
     gx = great_expectations()
     for name, expectation in expectations.items():
@@ -112,10 +110,10 @@ def _validate(rows: pd.DataFrame, expectations: Mapping[str, Any]) -> tuple[Data
     batch = batch_definition(ephemeral(), "edgewright-data").get_batch(batch_parameters={"dataframe": rows})
     answers = batch.validate(suite, result_format={"result_format": "COMPLETE"}).results
     found = {answer.expectation_config.meta["line"]: answer for answer in answers}
-    return tuple(_line(name, found.get(name), rows) for name in expectations)
+    return tuple(_line(name, found.get(name), rows, unit) for name in expectations)
 
 
-def _line(name: str, answer: Any, rows: pd.DataFrame) -> DataLine:
+def _line(name: str, answer: Any, rows: pd.DataFrame, unit: str) -> DataLine:
     if answer is None:
         return DataLine(name=name, passed=False, observed="the suite gave no answer")
     broken = answer.result.get("unexpected_index_list") or []
@@ -123,7 +121,7 @@ def _line(name: str, answer: Any, rows: pd.DataFrame) -> DataLine:
         name=name,
         passed=bool(answer.success),
         observed=_observed(answer, len(rows)),
-        examples=() if answer.success else _examples(broken, rows),
+        examples=() if answer.success else _examples(broken, rows, unit),
     )
 
 
@@ -145,12 +143,12 @@ def _exceptions(info: Mapping[str, Any]) -> list[str]:
     return [str(entry["exception_message"]).strip() for entry in entries if entry.get("raised_exception")]
 
 
-def _examples(index: Sequence[int], rows: pd.DataFrame) -> tuple[str, ...]:
+def _examples(index: Sequence[int], rows: pd.DataFrame, unit: str) -> tuple[str, ...]:
     """The first broken rows, each with its number, split and the beginning of its text."""
     shown = []
     for number in index[:EXAMPLES]:
         row = rows.loc[number]
         text = str(row["text"])
         cut = text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "..."
-        shown.append(f"row {number} ({row['split']}, {row['tokens']} tokens): {cut!r}")
+        shown.append(f"row {number} ({row['split']}, {row['size']} {unit}): {cut!r}")
     return tuple(shown)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.config import Gate
 from tasks.gates.context import batch_definition, documented, great_expectations
-from tasks.records import ScoreRow
+from tasks.kinds import demands
+from tasks.kinds.catalogue import Catalogue
+from tasks.params.pipeline import Gates
+from tasks.records.scores import ScoreRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,36 +53,24 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the suite said of one gate on one variant: the expectations that failed, none when it passed."""
+    """The suite's answer to one gate on one variant: the expectations that failed, none when it passed."""
 
     gate: str
     failed: tuple[str, ...] = ()
 
 
-def thresholds(gate: Gate) -> tuple[Threshold, ...]:
-    """The gates that are switched on, in the order of params.yaml."""
-    possible = (
-        Threshold("min_retention", "retention", minimum=gate.min_retention, strict=True),
-        Threshold("max_perplexity_ratio", "perplexity_ratio", maximum=gate.max_perplexity_ratio),
-        Threshold("max_mean_kl", "mean_kl", maximum=gate.max_mean_kl),
-        Threshold("min_task_retention", "task_retention", minimum=gate.min_task_retention),
-        Threshold("min_decode_speedup", "decode_speedup", minimum=gate.min_decode_speedup),
-        Threshold("min_prefill_speedup", "prefill_speedup", minimum=gate.min_prefill_speedup),
-        Threshold("min_decode_long_speedup", "decode_long_speedup", minimum=gate.min_decode_long_speedup),
-        Threshold("min_prefill_longest_speedup", "prefill_longest_speedup", minimum=gate.min_prefill_longest_speedup),
-        Threshold("min_ttft_speedup", "ttft_speedup", minimum=gate.min_ttft_speedup),
-        Threshold("min_batch_speedup", "batch_speedup", minimum=gate.min_batch_speedup),
-        Threshold("max_tail_ratio", "tail_ratio", maximum=gate.max_tail_ratio),
-        Threshold("max_inter_token_cv", "inter_token_cv", maximum=gate.max_inter_token_cv),
-        Threshold("max_latency_drift", "latency_drift", maximum=gate.max_latency_drift),
-        Threshold("max_memory_growth", "memory_growth", maximum=gate.max_memory_growth),
-        Threshold("max_stress_failures", "stress_failures", maximum=gate.max_stress_failures),
-        Threshold("max_security_findings", "security_findings", maximum=gate.max_security_findings),
-        Threshold("max_energy_share", "energy_share", maximum=gate.max_energy_share),
-        Threshold("max_artifact_share", "artifact_share", maximum=gate.max_artifact_share),
-        Threshold("max_memory_share", "memory_share", maximum=gate.max_memory_share),
+def thresholds(gate: Gates, known: Catalogue) -> tuple[Threshold, ...]:
+    """The gates that are switched on, in the order of the catalogue."""
+    return tuple(
+        Threshold(
+            limit.spec.gate_name,
+            limit.spec.name,
+            limit.minimum,
+            limit.maximum,
+            strict=limit.spec.gate is not None and limit.spec.gate.strict,
+        )
+        for limit in demands.limits(known, gate)
     )
-    return tuple(t for t in possible if t.minimum is not None or t.maximum is not None)
 
 
 def suite(limits: Sequence[Threshold]) -> Any:
@@ -115,19 +105,20 @@ def _expectations(expect: Any, t: Threshold) -> tuple[Any, ...]:
     )
 
 
-def suite_json(gate: Gate) -> str:
+def suite_json(limits: Sequence[Threshold]) -> str:
     """The suite as Great Expectations writes it, keys sorted."""
-    return json.dumps(suite(thresholds(gate)).to_json_dict(), indent=2, sort_keys=True) + "\n"
+    return json.dumps(suite(limits).to_json_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def validate(gate: Gate, rows: Sequence[ScoreRow], pages: Path | None = None) -> dict[str, dict[str, Answer]]:
+def validate(
+    limits: Sequence[Threshold], rows: Sequence[ScoreRow], pages: Path | None = None
+) -> dict[str, dict[str, Answer]]:
     """Run the suite on each variant as a table of one row; variant -> gate -> answer.
 
     Only measured metrics become columns with a value, so a gap fails the suite; why there is a gap decides later
     (verdict.py) whether that is a failure or inconclusive. `pages` is an empty folder for Great Expectations' own view
     of the same validations; with no gate or no row it stays empty.
     """
-    limits = thresholds(gate)
     if not limits or not rows:
         return {row.variant: {} for row in rows}
     gx = great_expectations()
@@ -146,7 +137,7 @@ def validate(gate: Gate, rows: Sequence[ScoreRow], pages: Path | None = None) ->
 
 
 def frame(row: ScoreRow, limits: Sequence[Threshold]) -> pd.DataFrame:
-    """One variant as a table of one row: each metric and the two ends of its interval."""
+    """Put one variant into a table of one row: each metric and the two ends of its interval."""
     import pandas as pd
 
     return pd.DataFrame([_measured(row, limits)], columns=_columns(row, limits), dtype="float64")

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from tasks.gates.suites import KEPT, POSSIBLE, Answer, Threshold
 from tasks.measure.statistics import Interval, units_that_would_decide
-from tasks.records import Expectation, GateReport, Metric, Outcome, Recommendation, ScoreRow, Verdict
+from tasks.records.scores import Metric, Recommendation, ScoreRow
+from tasks.records.terms import Outcome
+from tasks.records.verdict import Expectation, GateReport, Verdict
 
 NOT_HERE = "not measured on this device"
 Answers = Mapping[str, Mapping[str, Answer]]
@@ -64,7 +66,7 @@ def judge(row: ScoreRow, reference: str, limits: Sequence[Threshold], answers: M
 
 
 def expectation(row: ScoreRow, reference: str, threshold: Threshold, answer: Answer | None) -> Expectation:
-    """One gate on one variant. Missing fails; not measured on this device is inconclusive; else the suite decides.
+    """Decide one gate on one variant: missing fails, not measured here is inconclusive, else the suite decides.
 
     Where the metric has a 95% interval, that is what is compared with the limit: inside it passes, outside it fails,
     and an interval that holds the limit is inconclusive, with the size of the sample that would decide.
@@ -146,7 +148,7 @@ def nearest(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
 
 
 def shortfall(verdict: Verdict) -> str:
-    """What a variant missed and by how much, in words.
+    """Say in words what a variant missed, and by how much.
 
     >>> shortfall(Verdict(variant="a", outcome="pass", expectations=()))
     'missed nothing'

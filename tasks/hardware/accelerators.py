@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.records import Accelerator
+from tasks.records.hardware import Accelerator
 
 Kind = Literal["gpu", "npu", "tpu", "cpu-provider"]
 
@@ -57,7 +57,7 @@ class Probe:
         )
 
     def answer(self) -> Answer:
-        """What it printed; or None and why it did not."""
+        """Wait for what the probe printed; or None, and why there is nothing."""
         try:
             out, err = self._process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -12,7 +12,8 @@ import psutil
 
 from tasks.hardware import memory
 from tasks.hardware.limits import limits
-from tasks.records import Conditions, Reading
+from tasks.records.base import Reading
+from tasks.records.hardware import Conditions
 
 # The sensors that speak for the processor, best first.
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal", "acpitz")
@@ -42,7 +43,7 @@ def temperature(sensors: Mapping[str, Any] | None) -> Reading[float]:
 
 
 def network(interfaces: Mapping[str, Any]) -> Reading[bool]:
-    """Whether an interface other than the loopback is up. It does not tell whether anything answers behind it."""
+    """Tell whether an interface other than the loopback is up, though not whether anything answers behind it."""
     up = sorted(name for name, state in interfaces.items() if state.isup and not name.startswith("lo"))
     return Reading[bool](value=bool(up), reason=f"up: {', '.join(up)}" if up else "no interface but the loopback is up")
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 import psutil
 
-from tasks.records import Cache, Reading
+from tasks.records.base import Reading
+from tasks.records.hardware import Cache
 
 # Instructions that change how fast a model runs; the rest of the flags only make the record noisy.
 ISA = (
@@ -35,7 +36,7 @@ ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "arm
 
 @dataclass(frozen=True)
 class Processor:
-    """What one look at the processor tells."""
+    """Readings of one look at the processor."""
 
     vendor: str = ""
     model: str = ""

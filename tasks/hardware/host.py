@@ -10,7 +10,8 @@ from typing import Literal
 
 from tasks.hardware import accelerators, cpu, memory
 from tasks.hardware.limits import limits
-from tasks.records import Accelerator, Cache, Hardware, Reading
+from tasks.records.base import Reading
+from tasks.records.hardware import Accelerator, Cache, Hardware
 
 Family = Literal["intel", "amd", "nvidia", "apple-silicon", "arm-mobile", "arm-embedded", "generic"]
 

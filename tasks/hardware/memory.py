@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from tasks.hardware.limits import Limits
-from tasks.records import Reading
+from tasks.records.base import Reading
 
 MB = 1_000_000
 

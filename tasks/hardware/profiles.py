@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.errors import ConfigError
-from tasks.records import Accelerator, Cache, Hardware, Reading
+from tasks.records.base import Reading
+from tasks.records.hardware import Accelerator, Cache, Hardware
 
 DEVICES = Path(__file__).with_name("devices.yaml")
 
@@ -54,15 +55,18 @@ class Profile(BaseModel):
     accelerators: tuple[Unit, ...] = ()
 
 
-def named(device: str) -> Hardware:
-    """The profile called `device` as hardware; raises ConfigError with the nearest name and all that are allowed."""
+def named(device: str, key: str = "target.device") -> Hardware:
+    """The profile called `device` as hardware; raises ConfigError with the nearest name and all that are allowed.
+
+    `key` is where params.yaml names it.
+    """
     known = profiles()
     if device not in known:
         allowed = ["host", *known]
         close = difflib.get_close_matches(device, allowed, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(
-            f"target.device {device!r} is not known; {hint}allowed: {', '.join(allowed)}; "
+            f"{key} {device!r} is not known; {hint}allowed: {', '.join(allowed)}; "
             f"to add one, write an entry in tasks/hardware/{DEVICES.name}"
         )
     return as_hardware(device, known[device])

@@ -1,4 +1,4 @@
-"""Energy per written token, in a pass of its own inside a fresh child process.
+"""Energy per unit of work, counted while a loaded artifact is soaked.
 
 CodeCarbon reads the processor's counters (RAPL), NVIDIA's (NVML) or macOS' powermetrics where this user may; else it
 multiplies the power on the processor's data sheet by its load. That is an estimate, told so; no gate passes on it.
@@ -6,59 +6,85 @@ multiplies the power on the processor's data sheet by its load. That is an estim
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tasks.backends.base import Session, backend
-from tasks.measure import guard
+from tasks.records.base import Record
 
 WINDOWS = 3  # measured apart, so that the figure has a spread
-TOKENS = 32  # new tokens of each request
 JOULES_PER_KWH = 3.6e6
-COUNTERS = (
+COUNTERS = (  # CodeCarbon's words for real ones
     "intel_rapl",
     "intel_power_gadget",
     "powermetrics",
     "apple_powermetrics",
-)  # CodeCarbon's words for real ones
+)
 
 
-def measure_energy(request: dict[str, Any]) -> dict[str, Any]:
-    """Joules per new token while one request follows another (in the child)."""
+class Spent(Record):
+    """Energy of one process's work."""
+
+    joules: list[float]  # per unit of work, of each window
+    source: str  # what was read
+
+
+class Meter:
+    """Joules per unit of work, window by window.
+
+    What the library that counts has against this machine is told by `problem`, and is no fault of the artifact.
+    """
+
+    def __init__(self) -> None:
+        """Look for counters."""
+        self.problem = ""
+        self._joules: list[float] = []
+        self._tracker: Any = None
+        with self._told():
+            self._tracker = _tracker()
+
+    @contextmanager
+    def window(self, units: Callable[[], int]) -> Iterator[None]:
+        """Count while the block runs; `units`: of work that it has done by its end."""
+        with self._told() as well:
+            if well:
+                self._tracker.start_task()
+        yield
+        with self._told() as well:
+            if well:
+                kwh = float(self._tracker.stop_task().energy_consumed)
+                self._joules.append(kwh * JOULES_PER_KWH / units())
+
+    @property
+    def spent(self) -> Spent | None:
+        """What was counted; None where something went wrong."""
+        return None if self.problem else Spent(joules=self._joules, source=source(self._tracker))
+
+    @contextmanager
+    def _told(self) -> Iterator[bool]:
+        """Whether all went well so far; what goes wrong in the block is kept."""
+        try:
+            yield not self.problem
+        except Exception as error:  # noqa: BLE001 - whatever it is, the soak goes on
+            self.problem = f"{type(error).__name__}: {error}"
+
+
+def _tracker() -> Any:
     from codecarbon import OfflineEmissionsTracker
 
-    module = backend(request["backend"])
-    module.import_runtime()
-    session: Session = module.load(Path(request["artifact"]), request["threads"], "generate", request["settings"])
-    session.generate(request["short"][-1], TOKENS)
     # Offline: no look-up of where this machine stands, so that energy is given and emissions are not.
-    tracker = OfflineEmissionsTracker(
+    return OfflineEmissionsTracker(
         country_iso_code="USA", save_to_file=False, log_level="error", measure_power_secs=1, allow_multiple_runs=True
     )
-    before = guard.read()
-    joules = [_window(tracker, session, request["short"], request["energy_s"] / WINDOWS) for _ in range(WINDOWS)]
-    disturbance = guard.between(before, guard.read())
-    return {"joules_per_token": joules, "source": source(tracker), "disturbance": disturbance.model_dump()}
-
-
-def _window(tracker: Any, session: Session, prompts: Sequence[Sequence[int]], seconds: float) -> float:
-    """Joules per new token over some seconds."""
-    tracker.start_task()
-    made, end = 0, time.perf_counter() + seconds
-    while not made or time.perf_counter() < end:
-        made += len(session.generate(prompts[made // TOKENS % len(prompts)], TOKENS))
-    return float(tracker.stop_task().energy_consumed) * JOULES_PER_KWH / made
 
 
 def source(tracker: Any) -> str:
-    """What CodeCarbon read, in its own words: one for each piece of hardware it counts."""
+    """Name what CodeCarbon read, in its own words, for each piece of hardware it counts."""
     return ", ".join(f"{type(one).__name__} {getattr(one, '_mode', '')}".strip() for one in tracker._hardware)
 
 
 def estimated(said: str) -> bool:
-    """Whether the processor's share is no counter's reading.
+    """Tell whether the processor's share is an estimate and no counter's reading.
 
     >>> estimated("CPU intel_rapl, RAM"), estimated("CPU cpu_load, RAM"), estimated("AppleSiliconChip")
     (False, True, False)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import psutil
 from filelock import FileLock, Timeout
 
-from tasks.records import Disturbance
+from tasks.records.hardware import Disturbance
 
 TASKS = Path("/proc/self/task")
 DEVICE_LOCK = Path(tempfile.gettempdir()) / "edgewright-measure.lock"
@@ -57,7 +57,7 @@ def waited(tasks: Path) -> float | None:
 
 
 def between(before: Clocks, after: Clocks) -> Disturbance:
-    """What others took from `before` to `after`, as cores' worth; the system counts in hundredths of a second.
+    """Compute the cores that others took from `before` to `after`; the system counts in hundredths of a second.
 
     >>> between(Clocks(0, 10, 1.0, 2, 0.5), Clocks(10, 35, 1.5, 22, 1.0)).others_cores
     0.5
@@ -77,7 +77,7 @@ def between(before: Clocks, after: Clocks) -> Disturbance:
 
 
 def objection(found: Disturbance, most_cores: float) -> str:
-    """Why a timing must be made again; empty when the machine was quiet. The rule: others took more than `most_cores`.
+    """Say why a timing must be made again: others took more than `most_cores`; empty when the machine was quiet.
 
     >>> quiet = Disturbance(seconds=9.0, others_cores=0.03, stolen_cores=0.01, waited_s=0.1)
     >>> objection(quiet, 0.2), objection(quiet.model_copy(update={"others_cores": 0.9}), 0.2)
@@ -88,25 +88,34 @@ def objection(found: Disturbance, most_cores: float) -> str:
     return f"other processes took {found.taken_cores:.2g} of a core, the limit is {most_cores:g}"
 
 
-@dataclass(frozen=True)
-class Timed:
-    """What one process measured, and whether others disturbed it."""
+class Answer(Protocol):
+    """A process's measurement, and what the machine did meanwhile."""
 
-    answer: dict[str, Any]
+    @property
+    def disturbance(self) -> Disturbance:
+        """Compute what others took of the machine meanwhile."""
+        ...
+
+
+A = TypeVar("A", bound=Answer)
+
+
+@dataclass(frozen=True)
+class Timed(Generic[A]):
+    """A process's measurement, and whether others disturbed it."""
+
+    answer: A
     disturbance: Disturbance
     objection: str  # empty when it counts
     discarded: int = 0  # tries thrown away before it
 
 
-def undisturbed(measure: Callable[[], dict[str, Any]], label: str, most_cores: float, retries: int) -> Timed:
-    """Measure until the rest of the machine leaves it alone, at most `1 + retries` times; else the quietest try.
-
-    `measure` answers with its `disturbance` among its figures.
-    """
-    tried: list[Timed] = []
+def undisturbed(measure: Callable[[], A], label: str, most_cores: float, retries: int) -> Timed[A]:
+    """Measure until the rest of the machine leaves it alone, at most `1 + retries` times; else the quietest try."""
+    tried: list[Timed[A]] = []
     for _ in range(1 + retries):
         answer = measure()
-        disturbance = Disturbance.model_validate(answer["disturbance"])
+        disturbance = answer.disturbance
         tried.append(Timed(answer, disturbance, objection(disturbance, most_cores), len(tried)))
         if not tried[-1].objection:
             return tried[-1]

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.measure.choices import TaskAccuracy
-from tasks.measure.quality import Quality
 from tasks.measure.statistics import Interval, from_standard_error, levels_of_looks
+from tasks.records.base import Estimate, Record
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(Record):
     """A gate on a quality metric: what its interval must keep."""
 
     metric: str
     minimum: float | None = None
     maximum: float | None = None
+    target: str = ""  # whose gate it is
 
     def where(self, interval: Interval) -> str:
-        """`kept`, `broken` or `open`, by where the interval lies."""
+        """Tell `kept`, `broken` or `open`, by where the interval lies."""
         if self.minimum is not None:
             return "kept" if interval.low >= self.minimum else "broken" if interval.high < self.minimum else "open"
         most = self.maximum if self.maximum is not None else float("inf")
@@ -28,46 +27,43 @@ class Limit:
 
 @dataclass(frozen=True)
 class Look:
-    """How much has been scored when it is asked whether that is enough, and the confidence level that allows asking."""
+    """Rows and choices scored when it is asked whether they are enough, and the confidence level of asking."""
 
     rows: int
     choices: int
     level: float
 
 
-def looks(first: tuple[int, int], total: tuple[int, int]) -> list[Look]:
-    """Looks after the first rows and choices and after all of them; one look when these are the same.
+def looks(rows: Sequence[int], choices: Sequence[int]) -> list[Look]:
+    """Looks at growing numbers of rows and choices; where one of the two has fewer looks, all of it from then on.
 
-    >>> looks((40, 200), (40, 200))
+    >>> looks((40,), (200,))
     [Look(rows=40, choices=200, level=0.95)]
-    >>> [(look.rows, round(look.level, 3)) for look in looks((40, 200), (60, 300))]
-    [(40, 0.962), (60, 0.976)]
+    >>> [(look.rows, look.choices, round(look.level, 3)) for look in looks((16, 40, 60), (80, 300))]
+    [(16, 80, 0.981), (40, 300, 0.977), (60, 300, 0.979)]
     """
-    if first == total:
-        return [Look(*total, level=levels_of_looks([1.0])[0])]
-    share = first[0] / total[0] if first[0] < total[0] else first[1] / total[1]
-    early, late = levels_of_looks([share, 1.0])
-    return [Look(*first, level=early), Look(*total, level=late)]
+    grows = rows if len(rows) >= len(choices) else choices
+    levels = levels_of_looks([size / grows[-1] for size in grows])
+    return [
+        Look(rows[min(n, len(rows) - 1)], choices[min(n, len(choices) - 1)], level) for n, level in enumerate(levels)
+    ]
 
 
-def undecided(
-    limits: Sequence[Limit], quality: Quality, accuracy: TaskAccuracy | None, level: float
-) -> tuple[str, ...]:
-    """Metrics whose interval holds its limit; none once any limit is surely broken, as more would change nothing."""
-    found = {}
+def undecided(limits: Sequence[Limit], figures: Mapping[str, Estimate], rows: int, level: float) -> tuple[str, ...]:
+    """Metrics whose interval holds a limit; of a target none once any is surely broken: more would change nothing."""
+    found: dict[str, dict[str, str]] = {}
     for limit in limits:
-        interval = _interval(limit.metric, quality, accuracy, level)
+        interval = _interval(figures.get(limit.metric, Estimate()), rows, level)
         if interval is not None:
-            found[limit.metric] = limit.where(interval)
-    if "broken" in found.values():
-        return ()
-    return tuple(metric for metric, where in found.items() if where == "open")
+            found.setdefault(limit.target, {})[limit.metric] = limit.where(interval)
+    may_pass = [own for own in found.values() if "broken" not in own.values()]
+    return tuple(dict.fromkeys(metric for own in may_pass for metric, where in own.items() if where == "open"))
 
 
-def _interval(metric: str, quality: Quality, accuracy: TaskAccuracy | None, level: float) -> Interval | None:
-    if metric == "task_retention":
-        if accuracy is None or accuracy.task_retention_low is None or accuracy.task_retention_high is None:
-            return None
-        return Interval(accuracy.task_retention_low, accuracy.task_retention_high)
-    value, se = getattr(quality, metric), getattr(quality, f"{metric}_se")
-    return None if se is None or quality.rows < 2 else from_standard_error(value, se, quality.rows, level)
+def _interval(found: Estimate, rows: int, level: float) -> Interval | None:
+    """The estimate's own interval, else that over rows its standard error stands for."""
+    if found.low is not None and found.high is not None:
+        return Interval(found.low, found.high)
+    if found.value is None or found.se is None or rows < 2:
+        return None
+    return from_standard_error(found.value, found.se, rows, level)

@@ -16,53 +16,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.measure.statistics import LEVEL, Interval, clustered_median
-from tasks.records import Paired
+from tasks.records.speed import Paired
 
-# Phases whose samples belong to one prompt each, so that they pair one by one, and whether more is better.
-PHASES: Mapping[str, bool] = {
-    "load_s": False,
-    "first_call_ms": False,
-    "time_to_first_token_ms": False,
-    "prefill_tokens_per_s": True,
-    "decode_tokens_per_s": True,
-    "prefill_longest_tokens_per_s": True,
-    "decode_long_tokens_per_s": True,
-    "batch_tokens_per_s": True,
-}
+# Phases whose samples belong to one unit of work each, so that they pair one by one, and whether more is better.
+Phases = Mapping[str, bool]
 
 
 @dataclass(frozen=True)
 class Block:
-    """What one fresh process measured: samples per phase, the same prompts in the same order in every block."""
+    """Samples per phase of one fresh process: the same prompts in the same order in every block."""
 
     variant: str
     when: float  # middle of the block, seconds on any one clock
     samples: Mapping[str, Sequence[float]]
 
 
-def schedule(reference: str, others: Sequence[str], rounds: int, apart: int, seed: int, backwards: bool) -> list[str]:
+def schedule(reference: str, others: Sequence[str], rounds: int, every: int, seed: int, backwards: bool) -> list[str]:
     """The order of blocks of one session: every round all others in an order of its own, a reference block before
-    and after each round and at most `apart` blocks from the next.
+    and after each round and at most `every` blocks from the next.
 
     Of two sessions with one seed the second goes backwards, so that a drift does not come back as a difference.
 
-    >>> schedule("ref", ["a", "b", "c"], rounds=2, apart=2, seed=1, backwards=False)
+    >>> schedule("ref", ["a", "b", "c"], rounds=2, every=2, seed=1, backwards=False)
     ['ref', 'a', 'c', 'ref', 'b', 'ref', 'a', 'b', 'ref', 'c', 'ref']
     """
     dice = random.Random(seed)  # noqa: S311 - an order, not a secret
     order = [reference]
     for _ in range(rounds):
         mixed = dice.sample(list(others), len(others))
-        for start in range(0, max(len(mixed), 1), apart):
-            order += [*mixed[start : start + apart], reference]
+        for start in range(0, max(len(mixed), 1), every):
+            order += [*mixed[start : start + every], reference]
     return order[::-1] if backwards else order
 
 
-def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, level: float = LEVEL) -> Paired | None:
+def speedup(
+    blocks: Sequence[Block], variant: str, reference: str, phase: tuple[str, bool], level: float = LEVEL
+) -> Paired | None:
     """Compare one variant's blocks with the reference blocks around them; None with fewer than two such blocks.
 
     With `variant` the reference itself this is the A/A comparison: each inner reference block against its neighbours.
-    Raises ValueError when two blocks hold different numbers of samples.
+    `phase` is its name, and whether more is better. Raises ValueError when blocks hold different numbers of samples.
     """
     ratios = [found for i, block in enumerate(blocks) if block.variant == variant
               for found in [_ratios(blocks, i, reference, phase)] if found is not None]  # fmt: skip
@@ -78,16 +71,16 @@ def speedup(blocks: Sequence[Block], variant: str, reference: str, phase: str, l
     )
 
 
-def middle(blocks: Sequence[Block], variant: str, reference: str, phase: str) -> float | None:
+def paired_median(blocks: Sequence[Block], variant: str, reference: str, phase: tuple[str, bool]) -> float | None:
     """The median of the paired ratios of however few blocks, with no word on how sure it is; None without any."""
     found = [_ratios(blocks, i, reference, phase) for i, block in enumerate(blocks) if block.variant == variant]
     known = [ratios for ratios in found if ratios is not None]
     return math.exp(float(np.median(np.concatenate(known)))) if known else None
 
 
-def _ratios(blocks: Sequence[Block], index: int, reference: str, phase: str) -> NDArray[np.float64] | None:
+def _ratios(blocks: Sequence[Block], index: int, reference: str, timed: tuple[str, bool]) -> NDArray[np.float64] | None:
     """Logarithms of how many times as fast a block was, a value per prompt; the nearer reference block weighs more."""
-    block = blocks[index]
+    block, (phase, rising) = blocks[index], timed
     before = next((b for b in reversed(blocks[:index]) if b.variant == reference and b.samples.get(phase)), None)
     after = next((b for b in blocks[index + 1 :] if b.variant == reference and b.samples.get(phase)), None)
     if before is None or after is None or not block.samples.get(phase):
@@ -98,7 +91,7 @@ def _ratios(blocks: Sequence[Block], index: int, reference: str, phase: str) -> 
         raise ValueError(f"{block.variant} and {reference} have different numbers of samples of {phase}")
     base = (1 - share) * np.log(before.samples[phase]) + share * np.log(after.samples[phase])
     difference: NDArray[np.float64] = np.log(block.samples[phase]) - base
-    return difference if PHASES[phase] else -difference
+    return difference if rising else -difference
 
 
 def beyond(low: float, high: float, floor: float | None) -> Interval:
@@ -111,7 +104,7 @@ def beyond(low: float, high: float, floor: float | None) -> Interval:
 
 
 def noise_floor(against_itself: Paired) -> float:
-    """How far the reference was from itself, as a share: what this session calls a difference where there is none.
+    """Compute how far the reference was from itself, as a share: smaller differences may be none.
 
     Its own interval is not added: the noise of single blocks is in every interval already.
 

@@ -97,7 +97,7 @@ def units_that_would_decide(value: float, limit: float, interval: Interval, unit
 
 
 class Trend(NamedTuple):
-    """How much a series changes from its first to its last value, as a share of its median."""
+    """A series' change from its first to its last value, as a share of its median."""
 
     value: float
     low: float
@@ -212,7 +212,7 @@ def levels_of_looks(shares: Sequence[float], level: float = LEVEL) -> list[float
 
 
 def norm_bound(level: float) -> float:
-    """How many standard errors a two-sided interval of this level reaches."""
+    """Compute how many standard errors a two-sided interval of this level reaches."""
     from scipy.stats import norm
 
     return float(norm.isf((1 - level) / 2))

@@ -5,40 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.kinds.catalogue import Catalogue
 from tasks.packaging import how_to_run, manifest
-from tasks.records import (
-    Artifact,
-    Benchmark,
-    Evaluation,
-    Expectation,
-    Hardware,
-    Metric,
-    Quantity,
-    Reading,
-    ScoreRow,
-    Verdict,
-)
+from tasks.records.artifact import Artifact
+from tasks.records.base import Quantity, Reading
+from tasks.records.hardware import Hardware
+from tasks.records.quality import Evaluation
+from tasks.records.scores import Metric, ScoreRow
+from tasks.records.speed import Benchmark
+from tasks.records.verdict import Expectation, Verdict
 
-# metric of the scorecard -> (what it is called, how it is written)
-QUALITY = {
-    "perplexity": ("perplexity", "{:.3f}"),
-    "perplexity_ratio": ("perplexity / the reference's", "{:.4f}"),
-    "retention": ("next-token accuracy retained", "{:.2%}"),
-    "next_token_accuracy": ("next-token accuracy", "{:.2%}"),
-    "top_agreement": ("same most likely token as the reference", "{:.2%}"),
-    "mean_kl": ("mean KL divergence from the reference, nats", "{:.4f}"),
-}
-SPEED = {
-    "load_s": ("load, s", "{:.2f}"),
-    "time_to_first_token_ms": ("time to first token, ms", "{:.1f}"),
-    "prefill_tokens_per_s": ("prefill, tokens/s", "{:.0f}"),
-    "decode_tokens_per_s": ("decode, tokens/s", "{:.1f}"),
-}
-MEMORY = {
-    "peak_rss_mb": ("peak memory of the process, MB", "{:.0f}"),
-    "model_rss_mb": ("peak memory above the idle runtime, MB", "{:.0f}"),
-    "artifact_mb": ("size on disk, MB", "{:.1f}"),
-}
 ABSENT = Metric(state="missing", reason="not in the scorecard")
 
 
@@ -55,11 +31,12 @@ class Evidence:
     reference: ScoreRow
     verdict: Verdict
     hardware: Hardware
+    known: Catalogue
 
 
 def readme(contents: manifest.Contents) -> str:
-    """What the package is and the lines that run it."""
-    code = "\n".join(how_to_run.lines(contents.backend, contents.chat, contents.settings))
+    """Write the package's README: its contents and the lines that run it."""
+    code = "\n".join(how_to_run.lines(contents.backend, contents.chat, contents.settings, contents.family))
     return f"""# {contents.model}, {contents.variant}
 
 {contents.model} for {contents.backend}, made by Edgewright; verdict of its quality gates: {contents.verdict}.
@@ -152,10 +129,14 @@ def _measured(found: Evidence) -> str:
         f"| | {found.row.variant} | spread | n | {found.reference.variant} |",
         "|---|---|---|---|---|",
     ]
-    for name, (label, form) in (QUALITY | SPEED | MEMORY).items():
+    for spec in found.known.having("card"):
+        name, line = spec.name, spec.card
+        if line is None:
+            continue
         own, other = found.row.metrics.get(name, ABSENT), found.reference.metrics.get(name, ABSENT)
-        spread = _spread(own, getattr(found.benchmark, name, None), form)
-        lines.append(f"| {label} | {_value(own, form)} | {spread} | {own.n or ''} | {_value(other, form)} |")
+        spread = _spread(own, found.benchmark.phases.get(name), line.digits)
+        cells = (line.words, _value(own, line.digits), spread, str(own.n or ""), _value(other, line.digits))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -165,10 +146,10 @@ def _value(metric: Metric, form: str) -> str:
     return f"{'not measured on this device' if metric.state == 'not-measured' else 'missing'}: {_inline(metric.reason)}"
 
 
-def _spread(metric: Metric, timed: Quantity | float | None, form: str) -> str:
+def _spread(metric: Metric, timed: Quantity | None, form: str) -> str:
     if metric.se is not None:
         return "± " + form.format(metric.se)
-    if isinstance(timed, Quantity) and metric.state == "measured":
+    if timed is not None and metric.state == "measured":
         return f"{form.format(timed.low)} to {form.format(timed.high)}"
     return ""
 
@@ -194,15 +175,16 @@ def _hardware(found: Evidence) -> str:
 * Target: {hardware.device} ({hardware.origin}), {hardware.description}
 * CPU: {_reading(hardware.cpu_model)}, {_reading(hardware.usable_cores)} usable cores, \
 {_reading(hardware.memory_mb)} MB of memory
-* Timed with {benchmark.threads} threads, prompts of {benchmark.prompt_tokens_short} and \
-{benchmark.prompt_tokens_long} tokens, {benchmark.new_tokens} new tokens
+* Timed with {benchmark.threads} threads, prompts of {benchmark.sizes.get("prompt_tokens_short", 0)} and \
+{benchmark.sizes.get("prompt_tokens_long", 0)} tokens, {benchmark.sizes.get("new_tokens", 0)} new tokens
 * As the runtime really ran: {really or "not recorded"}"""
 
 
 def _limits(found: Evidence) -> str:
     evaluation, benchmark = found.evaluation, found.benchmark
+    rows, predictions = (evaluation.counts.get(name, 0) for name in ("rows", "predictions"))
     points = [
-        f"Quality was measured on {evaluation.rows} rows ({evaluation.predictions} predictions) of one kind of text; "
+        f"Quality was measured on {rows} rows ({predictions} predictions) of one kind of text; "
         "other tasks, other languages, safety and bias were not measured.",
         "Every figure is relative to the reference named above; what the source model gets wrong, this one does too.",
     ]

@@ -12,7 +12,9 @@ from typing import Literal
 from pydantic import ValidationError
 
 from tasks.errors import ModelError
-from tasks.records import Backend, Outcome, Recipe, Record, to_jsonable, write_text
+from tasks.records.base import Record, to_jsonable, write_text
+from tasks.records.plan import Recipe
+from tasks.records.terms import Backend, Outcome
 
 NAME = "MANIFEST.json"
 CONTENTS = "package.json"
@@ -22,9 +24,11 @@ PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how a pickle
 
 
 class Contents(Record):
-    """What a package says of itself, for machines: package.json."""
+    """A package's description of itself, for machines: package.json."""
 
     schema_version: Literal[1] = 1
+    kind: str = "causal-lm"  # of model
+    family: Literal["tokens", "arrays"] = "tokens"  # of the sessions it runs in
     model: str
     origin: str
     source_sha256: str  # over the weights of the fp32 reference
@@ -65,7 +69,7 @@ def listing(folder: Path) -> Manifest:
 
 
 def findings(folder: Path, manifest: Manifest) -> list[str]:
-    """What is wrong with the files of `folder`, nothing if all is well: missing, unexpected, unsafe or changed ones."""
+    """List the faults of the files of `folder`: missing, unexpected, unsafe or changed ones."""
     listed = {entry.path: entry for entry in manifest.files}
     try:
         present = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
@@ -128,7 +132,7 @@ def sha256(file: Path) -> str:
 
 
 def unsafe(file: Path) -> str:
-    """Why a file may run code when opened; empty when it may not.
+    """Say why a file may run code when opened; empty when it may not.
 
     Weights of OpenVINO's IR end in .bin too: raw bytes that its .xml of the same name describes. Those are allowed.
     """

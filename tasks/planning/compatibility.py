@@ -5,20 +5,25 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from tasks.planning.table import Known, Modality, architectures, mlx_aliases
-from tasks.records import Support
+from tasks.planning.matrix import Known, architectures, mlx_aliases
+from tasks.records.base import Support
 
 
-def compatibility(architecture: str, model_type: str, modality: Modality) -> dict[str, Support]:
-    """Support per framework. What no table knows is tried, so that a conversion tells, not a guess."""
+def compatibility(architecture: str, model_type: str, modality: str) -> dict[str, Support]:
+    """Support per framework. What no table knows is tried, so that a conversion tells, not a guess.
+
+    Nothing for a modality that the tables do not have: backends are asked then.
+    """
     return {
-        framework: support(architecture, model_type, modalities[modality])
+        framework: support(architecture, model_type, known)
         for framework, modalities in architectures().items()
+        for name, known in modalities.items()
+        if name == modality
     }
 
 
 def support(architecture: str, model_type: str, entry: Known) -> Support:
-    """Whether the framework described by `entry` converts the architecture."""
+    """Tell whether the framework described by `entry` converts the architecture."""
     if entry.none:
         return Support(ok=False, reason=entry.none)
     if entry.exported:
@@ -37,7 +42,7 @@ def support(architecture: str, model_type: str, entry: Known) -> Support:
 
 
 def has_module(package: str, model_type: str) -> Support:
-    """Whether `package` has a module for the model type; looked up as a file, because importing it takes seconds."""
+    """Tell whether `package` has a module for the model type: looked up as a file, as importing takes seconds."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         return Support(ok=True, reason=f"{package} is not installed here, so not checked; conversion will be tried")

@@ -1,5 +1,6 @@
 """Rank the frameworks for a target, a model and the user's requirements (S2, S4). Pure; matrix.yaml has the knowledge.
 
+A framework is what a backend is ranked as; what is known of it the backend itself tells (TRAITS).
 A framework's score is the weighted mean, with the weights `shares`, of up to four points between 0 and 1: its place in
 the hardware matrix, whether the decision tree ends at it, how well it meets the requirements (the mean of its marks,
 weighted as the user does), and its place in the preference order of the stage of work, if that has one. What cannot run
@@ -8,18 +9,36 @@ ranks behind what can.
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Iterable, Mapping
 
-from tasks.config import Assess
-from tasks.planning.table import Platform, Table, table
-from tasks.records import Framework, FrameworkChoice, Hardware, ModelProfile, Selection, Support
+from tasks.backends.base import Backend
+from tasks.backends.table import MODULES, backend
+from tasks.backends.traits import Traits
+from tasks.params.pipeline import Assess
+from tasks.planning.matrix import Platform, table
+from tasks.records.base import Support
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import FrameworkChoice, Selection
+from tasks.records.terms import Framework
 
-FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
+NEUTRAL = 0.5  # worth of a requirement for which a backend gives no mark
 Order = dict[str, tuple[int, str]]  # framework -> place, why
+Ranked = Mapping[Framework, Backend]
 
 
-def select(hardware: Hardware, model: ModelProfile, wishes: Assess) -> Selection:
-    """Rank all four frameworks, each with its reasons, and record the questions that led there."""
+def ranked_backends(names: Iterable[str] = ()) -> dict[Framework, Backend]:
+    """The backends that are ranked, by their framework: all of the table, and those of `names` that are not in it."""
+    found: dict[Framework, Backend] = {}
+    for name in (*MODULES, *names):
+        one = backend(name)
+        if one.FRAMEWORK is not None:
+            found.setdefault(one.FRAMEWORK, one)
+    return found
+
+
+def select(hardware: Hardware, model: ModelProfile, wishes: Assess, ranked: Ranked | None = None) -> Selection:
+    """Rank the frameworks, each with its reasons, and record the questions that led there; untold, the table's own."""
     row, stand_in = platform_of(hardware)
     chosen, path = decide(hardware, model, wishes.stage)
     large = model.parameters > table().large_parameters
@@ -28,11 +47,11 @@ def select(hardware: Hardware, model: ModelProfile, wishes: Assess) -> Selection
         path = (*path, "Preference order? enterprise, because of the model's size")
     order = order_of(stage)
     choices = []
-    for framework in FRAMEWORKS:
+    for framework, one in (ranked or ranked_backends()).items():
         points, reasons = _points(framework, table().platforms[row], row, chosen, order)
-        fit, why = requirements_fit(framework, model, wishes)
+        fit, why = requirements_fit(one.TRAITS, model, wishes)
         points["requirements"] = fit
-        choices.append((framework, _mean(points), (*reasons, why), supports(framework, hardware, model)))
+        choices.append((framework, _mean(points), (*reasons, why), supports(one, hardware, model)))
     choices.sort(key=lambda choice: (not choice[3].ok, -choice[1], choice[0]))
     ranking = tuple(
         FrameworkChoice(rank=rank, framework=framework, score=score, reasons=reasons, support=support)
@@ -78,12 +97,12 @@ def order_of(stage: str) -> Order:
     return {entry.framework: (place, f"{stage}: {entry.why}") for place, entry in enumerate(preferences, 1)}
 
 
-def requirements_fit(framework: Framework, model: ModelProfile, wishes: Assess) -> tuple[float, str]:
-    """How well a framework meets the weighted requirements, 0 to 1, and what speaks most for and against it."""
+def requirements_fit(traits: Traits, model: ModelProfile, wishes: Assess) -> tuple[float, str]:
+    """Score from 0 to 1 how well a backend meets the weighted requirements, and name the best and worst of them."""
     weights = {name: weight for name, weight in wishes.requirements.model_dump().items() if weight > 0}
     if not weights:
         return 0.5, "no requirement has a weight"
-    marks = {name: _mark(table(), name, framework, model) for name in weights}
+    marks = {name: _mark(traits, name, model) for name in weights}
     fit = sum(weights[name] * marks[name] for name in weights) / sum(weights.values())
     gained = max(weights, key=lambda name: weights[name] * marks[name])
     lost = max(weights, key=lambda name: weights[name] * (1 - marks[name]))
@@ -91,17 +110,25 @@ def requirements_fit(framework: Framework, model: ModelProfile, wishes: Assess) 
     return fit, f"meets {fit:.0%} of the requirements: for it {_words(gained)}{against}"
 
 
-def runs_on(framework: Framework, hardware: Hardware) -> Support:
-    """Whether the framework has a runtime on the target."""
+def runs_on(traits: Traits, hardware: Hardware) -> Support:
+    """Tell whether the backend has a runtime on the target."""
     if hardware.is_host:
         return Support(ok=True, reason="runs on this machine")
-    reason = table().cannot_run.get(framework, {}).get(hardware.family)
+    reason = traits.cannot_run.get(hardware.family)
     return Support(ok=not reason, reason=reason or f"has a runtime for {hardware.family}")
 
 
-def supports(framework: Framework, hardware: Hardware, model: ModelProfile) -> Support:
-    """Whether the framework can take this model to this target; the model is asked first."""
-    of_model, on_target = model.compatibility[framework], runs_on(framework, hardware)
+def converts(one: Backend, hardware: Hardware, model: ModelProfile) -> Support:
+    """Tell whether the backend converts the model, by the table of architectures; where it is not there, ask it."""
+    if model.family not in one.FAMILIES:
+        return Support(ok=False, reason=f"{one.NAME} runs no models of {model.family}")
+    known = model.compatibility.get(one.FRAMEWORK or "")
+    return known if known is not None else one.probe(hardware, model)
+
+
+def supports(one: Backend, hardware: Hardware, model: ModelProfile) -> Support:
+    """Tell whether the backend can take this model to this target; the model is asked first."""
+    of_model, on_target = converts(one, hardware, model), runs_on(one.TRAITS, hardware)
     return of_model if not of_model.ok or on_target.ok else on_target
 
 
@@ -119,7 +146,7 @@ def _points(
     points, reasons = {"platform": place, "tree": float(framework in chosen)}, [why]
     if framework in chosen:
         reasons.append("the decision tree ends here")
-    if order:
+    if framework in order:
         number, preference = order[framework]
         points["order"] = 1 - (number - 1) / len(order)
         reasons.append(f"{number} of {len(order)} for {preference}")
@@ -131,11 +158,11 @@ def _mean(points: dict[str, float]) -> float:
     return round(sum(shares[name] * value for name, value in points.items()) / sum(shares[name] for name in points), 4)
 
 
-def _mark(known: Table, requirement: str, framework: Framework, model: ModelProfile) -> float:
-    mark = known.requirements[requirement][framework]
-    if mark == "llm" and model.modality != "causal-lm":
-        return known.marks["poor"]
-    return known.marks[mark]
+def _mark(traits: Traits, requirement: str, model: ModelProfile) -> float:
+    worth, mark = table().marks, traits.marks.get(requirement)
+    if mark is None:
+        return NEUTRAL
+    return worth["poor" if mark == "llm" and model.modality != "causal-lm" else mark]
 
 
 def _words(name: str) -> str:

@@ -7,28 +7,27 @@ done again. So a controller that is killed anywhere goes on from the file.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.config import Promotion
 from tasks.errors import ConfigError, EdgewrightError
-from tasks.ledger import now as moment
+from tasks.params.serving import Promotion, more_errors
 from tasks.promotion import rollout
 from tasks.promotion.evidence import Evidence, Kind, counted
 from tasks.promotion.judge import Arm, Judgement, Margins, breach, judge, least_requests
+from tasks.promotion.pairs import View
 from tasks.promotion.registrar import Registrar
-from tasks.promotion.rollout import OTHER, Slot, State, Times, more_errors
-from tasks.promotion.router import Router, View
+from tasks.promotion.rollout import OTHER, Slot, State, Times
+from tasks.promotion.router import Router
 from tasks.promotion.slots import Server
+from tasks.promotion.staging import staged
 from tasks.promotion.store import Order, Store, Transition, note
+from tasks.records.lines import now as moment
 
 LOG = logging.getLogger("edgewright.router")
 GROWTH = 1.5  # from one look at a step's evidence to the next
-STAGING_S = 300.0
 SAMPLE = 500  # times of a phase that are kept in the state
 FAILED_S = 2.0  # after the registry, or the disk, did not do its part
 
@@ -52,7 +51,7 @@ class Controller:
         self._reconciled = 0.0
 
     def view(self) -> View:
-        """What the router goes by."""
+        """The state and the slots that the router goes by."""
         return View(self.state, self.servers)
 
     async def run(self, router: Router) -> None:
@@ -79,7 +78,7 @@ class Controller:
                 await self._set(rollout.roll_back(self.state, "its process did not outlive the router", time.time()))
 
     async def look(self, router: Router) -> None:
-        """One look at everything."""
+        """Look once at orders, slots and evidence, and act on them."""
         await self._orders()
         await self._slots(router)
         await self._judged(router)
@@ -123,8 +122,8 @@ class Controller:
         if slot.package:
             return slot
         if not slot.version:
-            return self.state.slot(self.state.champion).model_copy(update={"running": slot.running})
-        return (await self._registrar.locate(slot.version)).model_copy(update={"running": slot.running})
+            return self.state.slot(self.state.champion).model_copy(update={"options": slot.options})
+        return (await self._registrar.locate(slot.version)).model_copy(update={"options": slot.options})
 
     def _ramped(self) -> State:
         """The state with the steps that the parameters say; a ramp under way keeps its own."""
@@ -163,13 +162,13 @@ class Controller:
         why = ""
         if server.ever_ready and not server.alive:
             why = server.why_not
-        elif server.ever_ready and not server.ready and away > settings.unready_s:
+        elif server.ever_ready and not server.ready and away > settings.max_unready_s:
             why = f"not ready for {away:.0f} s: {server.why_not}"
-        elif not server.ever_ready and (away > settings.start_s or server.starts > 3):
+        elif not server.ever_ready and (away > settings.max_start_s or server.starts > 3):
             why = f"never ready within {away:.0f} s and {server.starts} starts: {server.why_not}"
         elif self._memory_mb and state.phase != "staging":
             memory = server.memory_mb()
-            if memory is not None and memory > settings.most_memory * self._memory_mb:
+            if memory is not None and memory > settings.max_memory_ratio * self._memory_mb:
                 why = f"it takes {memory:.0f} MB, {self._memory_mb:.0f} MB when it was staged"
         if why:
             await self._set(rollout.advance(state, Judgement("fail", {"server": "fail"}, (why,)), time.time()))
@@ -198,7 +197,7 @@ class Controller:
             return
         if self._staging is None:
             self.said = f"version {state.slot(color).version} is checked"
-            self._staging = asyncio.create_task(_checked(server.address.base, server.address.name))
+            self._staging = asyncio.create_task(staged(server.address.base, server.address.name))
         if self._staging.done():
             found, self._staging = self._staging.result(), None
             self._memory_mb = server.memory_mb()
@@ -210,15 +209,15 @@ class Controller:
         baseline, canary, real = self.arms()
         margins = self._margins()
         found = breach(baseline, canary, margins)
-        enough = max(self._settings.fewest, least_requests(margins.errors, self._settings.looks))
+        enough = max(self._settings.min_requests, least_requests(margins.max_more_errors, self._settings.max_looks))
         need = round(enough * GROWTH**self._looked)
-        least = round(self._settings.real * need)
+        least = round(self._settings.min_caller_share * need)
         # Of the old version enough to compare with will do: at 100% it is asked by mirrors and probes alone.
-        few = canary.requests < need or baseline.requests < self._settings.fewest
+        few = canary.requests < need or baseline.requests < self._settings.min_requests
         if found is None and (few or real < least):
             if few:
                 for _ in range(max(1, round(self._settings.probes_per_s * self._settings.tick_s))):
-                    router.probe()
+                    router.pairs.probe()
             self.said = (
                 f"{canary.requests} of {need} requests, {real} of {least} from callers; "
                 f"{baseline.requests} of the old version"
@@ -226,9 +225,9 @@ class Controller:
             return
         if found is None:
             self._looked += 1
-            found = judge(baseline, canary, margins, self._settings.looks)
+            found = judge(baseline, canary, margins, self._settings.max_looks)
         self.said = f"{found.outcome}: {'; '.join(found.reasons)}"
-        if found.outcome == "inconclusive" and self._looked >= self._settings.looks and state.phase != "ab":
+        if found.outcome == "inconclusive" and self._looked >= self._settings.max_looks and state.phase != "ab":
             why = f"not shown to be as good in {canary.requests} requests: {'; '.join(found.reasons)}"
             found = Judgement("fail", found.measures, (why,))
         after = rollout.advance(state, found, time.time())
@@ -261,15 +260,15 @@ class Controller:
     def _margins(self) -> Margins:
         settings = self._settings
         asked = Margins(
-            fewest=settings.fewest,
-            latency=settings.latency,
-            confidence=settings.confidence,
-            agreement=settings.agreement,
+            min_requests=settings.min_requests,
+            max_latency_ratio=settings.max_latency_ratio,
+            max_confidence_drop=settings.max_confidence_drop,
+            min_agreement=settings.min_agreement,
         )
         if self.state.share >= 100.0:
-            asked = replace(asked, latency=2 * asked.latency)
+            asked = replace(asked, max_latency_ratio=2 * asked.max_latency_ratio)
         # In the shadow nobody is answered yet: as many failures as the smallest share may have.
-        return replace(asked, errors=more_errors(1.0 if self.state.phase == "shadow" else self.state.share))
+        return replace(asked, max_more_errors=more_errors(1.0 if self.state.phase == "shadow" else self.state.share))
 
     # -- the world -----------------------------------------------------------------------------------------------------
 
@@ -334,29 +333,6 @@ class Controller:
 
 
 ON_TRIAL = ("staging", "shadow", "ramp", "ab")
-
-
-async def _checked(base: str, name: str) -> Judgement:
-    """The staging checks, in a process of their own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tasks.promotion.staging", base, name,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        out, said = await asyncio.wait_for(process.communicate(), STAGING_S)
-        found: dict[str, str] = json.loads(out.decode().strip().splitlines()[-1])
-    except TimeoutError:
-        return Judgement("fail", {"staging": "fail"}, (f"the staging checks took longer than {STAGING_S:g} s",))
-    except (ValueError, IndexError):
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
-        return Judgement("fail", {"staging": "fail"}, (f"the staging checks ended early: {''.join(last)}",))
-    finally:
-        if process.returncode is None:
-            process.kill()
-    wrong = [f"{what}: {problem}" for what, problem in found.items() if problem]
-    if wrong:
-        return Judgement("fail", dict.fromkeys(found, "fail"), tuple(wrong))
-    return Judgement("pass", dict.fromkeys(found, "pass"), (f"staged: {', '.join(found)}",))
 
 
 def first(store: Store, slot: Slot) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tasks.promotion.judge import Arm
-from tasks.records import Record
-from tasks.serve.prediction_log import NAME, Prediction
+from tasks.records.base import Record
+from tasks.serve.log.prediction_log import NAME, Prediction
 
 LOG = logging.getLogger("edgewright.router")
 Kind = Literal["live", "mirror", "probe"]
@@ -27,7 +28,7 @@ MARK: dict[Kind, str] = {"live": "", "mirror": "mirror-", "probe": "probe-"}  # 
 
 
 class Exchange(Record):
-    """One request, as it went between router and slot."""
+    """A request as it went between router and slot."""
 
     when: float  # seconds since the epoch, at its end
     request_id: str
@@ -38,7 +39,7 @@ class Exchange(Record):
 
 
 class Seen(NamedTuple):
-    """Of a line in a slot's log, what is compared."""
+    """Fields of a line in a slot's log that are compared."""
 
     when: float
     request_id: str
@@ -69,6 +70,10 @@ class Evidence:
             except ValueError:
                 continue
         self._stream = self._file.open("ab", buffering=0)
+
+    def add(self, number: str, version: str, kind: Kind, ok: bool, agreement: float | None = None) -> None:
+        """Keep what a version did with a request just now."""
+        self.note(Exchange(when=time.time(), request_id=number, version=version, kind=kind, ok=ok, agreement=agreement))
 
     def note(self, exchange: Exchange) -> None:
         """Keep one; a disk that is full costs the file its line and nothing else."""
@@ -102,7 +107,7 @@ class Evidence:
                     self._predictions.setdefault(found.version, deque(maxlen=KEPT)).append(seen)
 
     def arm(self, version: str, since: float, kinds: Sequence[Kind] = ("live", "mirror", "probe")) -> Arm:
-        """What a version showed since a moment."""
+        """Gather what a version showed since a moment."""
         exchanges = [one for one in self._exchanges.get(version, ()) if one.when >= since and one.kind in kinds]
         answered = [
             one for one in self._predictions.get(version, ()) if one.when >= since and kind_of(one.request_id) in kinds
@@ -134,7 +139,7 @@ class Evidence:
 
 
 def kind_of(request_id: str) -> Kind:
-    """Who sent a request.
+    """Tell who sent a request by its id.
 
     >>> kind_of("probe-12"), kind_of("req-3f")
     ('probe', 'live')
@@ -179,7 +184,7 @@ class Tail:
 
 
 def counted(baseline: Arm, canary: Arm, real: int) -> dict[str, int | float | None]:
-    """What a transition's line says of its evidence."""
+    """Count the evidence for the line of a transition."""
     return {
         "requests_old": baseline.requests,
         "errors_old": baseline.errors,

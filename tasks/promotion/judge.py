@@ -23,7 +23,7 @@ FEW = 10  # requests or pairs, before anything is
 
 @dataclass(frozen=True)
 class Arm:
-    """What one share of the traffic showed."""
+    """Evidence of one share of the traffic."""
 
     requests: int
     errors: int
@@ -39,12 +39,12 @@ class Arm:
 class Margins:
     """By how much a canary may be worse."""
 
-    fewest: int = 50  # requests of each arm before anything is judged
-    errors: float = 0.02  # of the requests, more than the baseline
-    latency: float = 1.25  # times the baseline's
-    confidence: float = 0.2  # less than the baseline's, as a share
-    agreement: float = 0.3  # mean likeness at least
-    most_errors: float = 0.2  # of the canary's own requests, whatever the baseline does: past it nothing is waited for
+    min_requests: int = 50  # requests of each arm before anything is judged
+    max_more_errors: float = 0.02  # share of failed requests beyond the baseline's
+    max_latency_ratio: float = 1.25  # median latency, as a multiple of the baseline's
+    max_confidence_drop: float = 0.2  # share of the baseline's confidence that may be lost
+    min_agreement: float = 0.3  # mean likeness to the baseline's answers, 0 to 1
+    max_errors: float = 0.2  # share of failed requests past which nothing is waited for, whatever the baseline does
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judge
     if beyond := breach(baseline, canary, margins):
         return beyond
     short = [
-        f"{name} has {arm.requests} requests of {margins.fewest}"
+        f"{name} has {arm.requests} requests of {margins.min_requests}"
         for name, arm in (("baseline", baseline), ("canary", canary))
-        if arm.requests < margins.fewest
+        if arm.requests < margins.min_requests
     ]
     if short:
         return Judgement("inconclusive", {}, tuple(short))
     level = 1 - (1 - LEVEL) / looks
     found = {
-        "errors": errors(baseline, canary, margins.errors, level),
-        "first token": slower(baseline.first_ms, canary.first_ms, margins.latency, level),
-        "between tokens": slower(baseline.between_ms, canary.between_ms, margins.latency, level),
-        "confidence": unsure(canary.confidence, 1 - margins.confidence, level),
-        "agreement": unlike(canary.agreement, margins.agreement, level),
+        "errors": errors(baseline, canary, margins.max_more_errors, level),
+        "first token": slower(baseline.first_ms, canary.first_ms, margins.max_latency_ratio, level),
+        "between tokens": slower(baseline.between_ms, canary.between_ms, margins.max_latency_ratio, level),
+        "confidence": unsure(canary.confidence, 1 - margins.max_confidence_drop, level),
+        "agreement": unlike(canary.agreement, margins.min_agreement, level),
     }
     measures = {name: outcome for name, (outcome, _) in found.items()}
     outcomes = set(measures.values())
@@ -83,17 +83,17 @@ def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judge
 
 def breach(baseline: Arm, canary: Arm, margins: Margins) -> Judgement | None:
     """What cannot wait for a look: errors, or a canary that is beyond twice what is allowed without much of a doubt."""
-    if canary.requests >= FEW and canary.errors / canary.requests > margins.most_errors:
-        said = f"{canary.errors} of {canary.requests} requests failed, more than {margins.most_errors:.0%}"
+    if canary.requests >= FEW and canary.errors / canary.requests > margins.max_errors:
+        said = f"{canary.errors} of {canary.requests} requests failed, more than {margins.max_errors:.0%}"
         return Judgement("fail", {"errors": "fail"}, (said,))
     found = {}
     if len(canary.first_ms) >= FEW:
-        found["first token"] = slower(baseline.first_ms, canary.first_ms, 2 * margins.latency, CERTAIN)
-        found["between tokens"] = slower(baseline.between_ms, canary.between_ms, 2 * margins.latency, CERTAIN)
+        found["first token"] = slower(baseline.first_ms, canary.first_ms, 2 * margins.max_latency_ratio, CERTAIN)
+        found["between tokens"] = slower(baseline.between_ms, canary.between_ms, 2 * margins.max_latency_ratio, CERTAIN)
     if len(canary.confidence) >= FEW:
-        found["confidence"] = unsure(canary.confidence, 1 - 2 * margins.confidence, CERTAIN)
+        found["confidence"] = unsure(canary.confidence, 1 - 2 * margins.max_confidence_drop, CERTAIN)
     if len(canary.agreement) >= FEW:
-        found["agreement"] = unlike(canary.agreement, margins.agreement / 2, CERTAIN)
+        found["agreement"] = unlike(canary.agreement, margins.min_agreement / 2, CERTAIN)
     beyond = {name: said for name, (outcome, said) in found.items() if outcome == "fail"}
     if not beyond:
         return None
@@ -122,7 +122,7 @@ def unsure(ratios: Sequence[float], least: float, level: float) -> tuple[Outcome
 
 
 def unlike(agreement: Sequence[float], least: float, level: float) -> tuple[Outcome, str]:
-    """Whether the mean likeness is at least so much, by Student's interval (1908).
+    """Test whether the mean likeness is at least so much, by Student's interval (1908).
 
     >>> unlike([0.9, 0.8, 1.0, 0.9], 0.3, 0.95)[0], unlike([0.1, 0.0, 0.1, 0.05], 0.3, 0.95)[0]
     ('pass', 'fail')
@@ -167,7 +167,7 @@ def least_requests(margin: float, looks: int) -> int:
 
 
 def slower(base: Sequence[float], other: Sequence[float], factor: float, level: float) -> tuple[Outcome, str]:
-    """Whether `other` is larger than `factor` times `base`, by Mann and Whitney's test (1947) against that factor.
+    """Test whether `other` is larger than `factor` times `base`, by Mann and Whitney (1947) against that factor.
 
     Both sides are tested: fail when `other` is shown to be beyond the factor, pass when it is shown to be within it.
     """

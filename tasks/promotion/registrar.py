@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from tasks.errors import RegistryError
 from tasks.promotion.rollout import Slot
-from tasks.records import Record
-from tasks.stage import run_stage
+from tasks.records.base import Record
+from tasks.run.stage import run_stage
 
 QUESTION_S = 120.0
 
 
 class Registrar(Protocol):
-    """What the router asks of a registry."""
+    """Questions that the router asks of a registry."""
 
     async def champion(self) -> str:
         """The version that is champion; empty when there is none."""
@@ -101,8 +101,8 @@ def _slot(found: Any) -> Slot:
 
 
 def main(argv: list[str]) -> int:
-    """One question to MLflow."""
-    from tasks import registry
+    """Ask MLflow one question."""
+    from tasks.registry import versions as registry
 
     model, word, *rest = argv
 
@@ -117,7 +117,7 @@ def main(argv: list[str]) -> int:
             print(json.dumps([_slot(one).model_dump() for one in registry.passed(model)]))
         else:
             version, way, who, why = rest
-            registry.settle(model, version, way == "back", who, why)
+            registry.follow(model, version, way == "back", who, why)
 
     return run_stage(work)
 

@@ -11,14 +11,16 @@ the old champion stays warm in the other slot. Nothing advances blind: an inconc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from tasks.errors import ConfigError
 from tasks.promotion.judge import Judgement
-from tasks.records import Record
-from tasks.serve.running import Running
+from tasks.records.base import Record
+from tasks.records.older import with_new_names
+from tasks.serve.options import ServerOptions
 
 Color = Literal["blue", "green"]
 Phase = Literal["idle", "staging", "shadow", "ramp", "ab", "promote", "rollback"]
@@ -28,24 +30,30 @@ OTHER: dict[Color, Color] = {"blue": "green", "green": "blue"}
 
 
 class Slot(Record):
-    """What one slot serves; empty when nothing."""
+    """Contents of one slot; empty when it serves nothing."""
 
     version: str = ""
     package: str = ""
     manifest_sha256: str = ""
-    running: Running = Running()
-    turn: int = 0  # a higher one is the same in a fresh process
+    options: ServerOptions = ServerOptions()
+    restart: int = 0  # a higher number is the same in a fresh process
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, raw: Any) -> Any:
+        """Read what was written when `options` was called `running`, and `restart` `turn`."""
+        return with_new_names(raw, {"running": "options", "turn": "restart"})
 
 
 class Times(Record):
-    """How long callers' requests took, milliseconds each; a sample."""
+    """A sample of the times that callers' requests took, milliseconds each."""
 
     first_ms: tuple[float, ...] = ()
     between_ms: tuple[float, ...] = ()
 
 
 class State(Record):
-    """Where the rollout stands; what survives the router's death."""
+    """State of a rollout, which survives the router's death."""
 
     phase: Phase = "idle"
     champion: Color = "blue"
@@ -73,7 +81,7 @@ class State(Record):
         return self.challenger if self.slot(self.challenger).version else self.champion
 
     def slot(self, color: Color) -> Slot:
-        """What a slot serves."""
+        """Contents of the slot of a color."""
         return self.blue if color == "blue" else self.green
 
     @property
@@ -87,19 +95,8 @@ class State(Record):
 
     @property
     def settled(self) -> bool:
-        """Whether the registry says what the traffic says."""
+        """Tell whether the registry says what the traffic says."""
         return self.phase != "idle" or self.alias == self.slot(self.champion).version
-
-
-def more_errors(share: float) -> float:
-    """By how much more of its requests a challenger with so many percent of the traffic may fail, as a share.
-
-    The smaller its share, the fewer callers meet a failure, and the fewer requests there are to tell.
-
-    >>> [round(more_errors(share), 3) for share in SHARES]
-    [0.15, 0.089, 0.04, 0.028, 0.02]
-    """
-    return min(0.15, 0.02 * math.sqrt(100.0 / share))
 
 
 def deploy(state: State, new: Slot, now: float, goal: Goal = "promote", share: float = 50.0) -> State:
@@ -128,8 +125,8 @@ def _repair(state: State, new: Slot, now: float) -> State:
     if not state.slot(state.champion).version:
         raise ConfigError("nothing is served that could be repaired")
     if new == state.slot(state.champion):
-        raise ConfigError(f"version {new.version} serves with {new.running.said} already")
-    why = f"version {new.version} with {new.running.said} is to take over at once"
+        raise ConfigError(f"version {new.version} serves with {new.options.said} already")
+    why = f"version {new.version} with {new.options.said} is to take over at once"
     return _with(state, now, why, {state.challenger: new}, phase="staging", goal="repair", step=0)
 
 
@@ -142,7 +139,7 @@ def release(state: State, now: float) -> State:
 
 
 def advance(state: State, judgement: Judgement, now: float) -> State:
-    """What follows from a verdict on the phase or step that is under way."""
+    """Derive what follows from a verdict on the phase or step that is under way."""
     if state.phase in ("idle", "promote", "rollback") or judgement.outcome == "inconclusive":
         return state
     said = "; ".join(judgement.reasons)

@@ -13,9 +13,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import aiohttp
@@ -23,18 +22,16 @@ from aiohttp import web
 from multidict import CIMultiDict
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from tasks.config import Promotion, Serve
-from tasks.measure.answers import similarity
+from tasks.params.serving import Promotion, Serve
 from tasks.promotion import traffic
-from tasks.promotion.evidence import MARK, Evidence, Exchange, Kind, texts_of
-from tasks.promotion.rollout import OTHER, Color, State
-from tasks.promotion.slots import Server
-from tasks.serve.border import BODY_S
-from tasks.serve.openai_api import error
+from tasks.promotion.evidence import MARK, Evidence
+from tasks.promotion.pairs import TEXT, Pairs, View
+from tasks.promotion.rollout import OTHER, Color
+from tasks.serve.http.middleware import BODY_S
+from tasks.serve.http.openai_api import error
 
 LOG = logging.getLogger("edgewright.router")
 ASKING = re.compile(r"/v1/(chat/)?completions|/v2/models/[^/]+(/versions/[^/]+)?/infer")
-TEXT = ("/v1/completions", "/v1/chat/completions")  # whose answers can be compared
 VERSION = re.compile(r"/v2/models/[^/]+/versions/([^/]+)(/|$)")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEY = "x-session-id"  # callers that bring the same one are answered by the same version
@@ -43,19 +40,8 @@ HOP = {
     "upgrade", "host", "content-length", "date", "server", "x-request-id",
 }  # fmt: skip
 GONE = (502, 503)  # answers of a slot after which the other one is asked
-PAIRS_AT_ONCE = 2
 HELD_S = 0.05  # between two looks whether a slot is ready
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.05, 0.1, 0.5)
-PROBES = (
-    "What is the capital of France?",
-    "A farmer has 12 sheep and buys 5 more. How many sheep has the farmer?",
-    "Name three things that float on water.",
-    "Explain in one sentence why the sky is blue.",
-    "Write a short greeting to a colleague who comes back from a journey.",
-    "Tom reads 20 pages a day. How many pages does he read in a week?",
-    "What is the opposite of cold?",
-    "List the first five even numbers.",
-)
 
 
 class LeftError(Exception):
@@ -64,22 +50,6 @@ class LeftError(Exception):
 
 class UnreachedError(Exception):
     """A slot did not answer, and nothing has gone out to the caller."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What the router goes by: the state, and the two slots."""
-
-    state: State
-    servers: Mapping[Color, Server]
-
-    def base(self, color: Color) -> str | None:
-        """A slot's URL while it may be asked."""
-        return self.servers[color].base
-
-    def version(self, color: Color) -> str:
-        """What a slot serves."""
-        return self.state.slot(color).version
 
 
 @dataclass
@@ -96,7 +66,7 @@ class Call:
 
     @property
     def counts(self) -> bool:
-        """Whether it says something about the version that answers it."""
+        """Tell whether the request says something about the version that answers it."""
         return self.asking and self.version is None
 
 
@@ -125,14 +95,12 @@ class Router:
         self, view: Callable[[], View], evidence: Evidence, serve: Serve, settings: Promotion, key: str | None
     ) -> None:
         """Look at `view` for every request; `key` is the API key for probes of our own."""
-        self._view, self._evidence, self._serve, self._settings, self._key = view, evidence, serve, settings, key
+        self._view, self._evidence, self._serve, self._settings = view, evidence, serve, settings
         self.metrics = Metrics()
         self.draining = False
         self.under_way = 0
         self._client: aiohttp.ClientSession | None = None
-        self._pairs: set[asyncio.Task[None]] = set()
-        self._dice = Random()  # noqa: S311 - a sample, not a secret
-        self._probes = 0
+        self.pairs = Pairs(view, evidence, settings, lambda: self.client, key)
 
     def application(self) -> web.Application:
         """The application; its own pages first, everything else is passed on."""
@@ -157,9 +125,7 @@ class Router:
         self._client = aiohttp.ClientSession(connector=connector, timeout=wait, auto_decompress=False)
 
     async def _close(self, _: web.Application) -> None:
-        for pair in self._pairs:
-            pair.cancel()
-        await asyncio.gather(*self._pairs, return_exceptions=True)
+        await self.pairs.close()
         await self.client.close()
 
     # -- what is answered here -----------------------------------------------------------------------------------------
@@ -210,7 +176,7 @@ class Router:
         if answer is None:
             return self._refused(503, "no version is ready", "not-ready", number)
         if call.counts and request.path in TEXT and answer.status == 200:
-            self._mirror(request.path, body, request.headers.get("authorization"))
+            self.pairs.mirror(request.path, body, request.headers.get("authorization"))
         return answer
 
     async def _answered(self, call: Call) -> web.StreamResponse | None:
@@ -222,7 +188,7 @@ class Router:
                     return await self._passed(call, view, color)
                 except UnreachedError:
                     self.metrics.again.inc()
-            late = time.perf_counter() - call.arrived > self._settings.hold_s
+            late = time.perf_counter() - call.arrived > self._settings.max_hold_s
             if late or self.draining or not call.asking:
                 return None
             await asyncio.sleep(HELD_S)
@@ -296,78 +262,15 @@ class Router:
                 outcome = "left" if ok is None else "ok" if ok else "error"
                 self.metrics.requests.labels(version, color, outcome).inc()
                 if ok is not None:
-                    self._note(number, version, "live", ok)
+                    self._evidence.add(number, version, "live", ok)
             if ok is False:
                 call.failed.add(version)
-
-    def _note(self, number: str, version: str, kind: Kind, ok: bool, agreement: float | None = None) -> None:
-        self._evidence.note(
-            Exchange(when=time.time(), request_id=number, version=version, kind=kind, ok=ok, agreement=agreement)
-        )
 
     def _refused(self, status: int, said: str, kind: str, number: str) -> web.Response:
         self.metrics.refused.labels(kind).inc()
         headers = {"x-request-id": number, "retry-after": "2"}
         named = {408: "invalid_request_error", 429: "rate_limit_error"}.get(status, "server_error")
         return web.json_response(error(said, named, code=kind), status=status, headers=headers)
-
-    # -- the same request to both versions -----------------------------------------------------------------------------
-
-    def _mirror(self, path: str, body: bytes, authorization: str | None) -> None:
-        """Ask both versions again what a caller asked, now and then, and compare."""
-        view = self._view()
-        if not _two(view) or len(self._pairs) >= PAIRS_AT_ONCE or self._dice.random() >= self._settings.mirror:
-            return
-        try:
-            asked = json.loads(body)
-        except ValueError:
-            return
-        if isinstance(asked, dict):
-            self._begin_pair("mirror", path, asked, authorization)
-
-    def probe(self) -> None:
-        """Ask both versions a question of our own."""
-        if _two(self._view()) and len(self._pairs) < PAIRS_AT_ONCE:
-            content = PROBES[self._probes % len(PROBES)]
-            self._probes += 1
-            asked = {"messages": [{"role": "user", "content": content}]}
-            self._begin_pair("probe", TEXT[1], asked, f"Bearer {self._key}" if self._key else None)
-
-    def _begin_pair(self, kind: Kind, path: str, asked: dict[str, Any], authorization: str | None) -> None:
-        task = asyncio.create_task(self._pair(kind, path, asked, authorization))
-        self._pairs.add(task)
-        task.add_done_callback(self._pairs.discard)
-
-    async def _pair(self, kind: Kind, path: str, asked: dict[str, Any], authorization: str | None) -> None:
-        view, number = self._view(), f"{MARK[kind]}{uuid.uuid4().hex}"
-        few = {name: value for name, value in asked.items() if name not in ("stream", "stream_options", "n", "user")}
-        few |= {"temperature": 0, "max_tokens": self._settings.compare_tokens}
-        few.pop("max_completion_tokens", None)
-        headers = {"x-request-id": number} | ({"authorization": authorization} if authorization else {})
-        order = [view.state.champion, view.state.challenger]
-        if self._dice.random() < 0.5:  # who is asked second finds the machine as the first left it
-            order.reverse()
-        answers = {color: await self._asked(view, color, path, few, headers) for color in order}
-        old, new = (answers[color] for color in (view.state.champion, view.state.challenger))
-        if _refusal(old) or _refusal(new):
-            return  # the request itself is not one to compare by, or the slot is full
-        both = old[0] == new[0] == 200
-        agreement = similarity(texts_of(old[1]), texts_of(new[1])) if both else None
-        self._note(number, view.version(view.state.champion), kind, old[0] == 200)
-        self._note(number, view.version(view.state.challenger), kind, new[0] == 200, agreement)
-
-    async def _asked(
-        self, view: View, color: Color, path: str, asked: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        """Status and body; status 0 when there was no answer, 429 when the slot may not be asked just now."""
-        base = view.base(color)
-        if base is None:
-            return 429, b""
-        try:
-            async with self.client.post(f"{base}{path}", json=asked, headers=headers) as answer:
-                return answer.status, await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return 0, b""
 
 
 async def _written(sent: web.StreamResponse, chunk: bytes, end: bool = False) -> None:
@@ -379,14 +282,6 @@ async def _written(sent: web.StreamResponse, chunk: bytes, end: bool = False) ->
             await sent.write_eof()
     except ConnectionResetError as problem:
         raise LeftError from problem
-
-
-def _two(view: View) -> bool:
-    return view.state.phase in ("shadow", "ramp", "ab") and bool(view.version(view.state.challenger))
-
-
-def _refusal(answer: tuple[int, bytes]) -> bool:
-    return 400 <= answer[0] < 500
 
 
 def _fine(status: int) -> bool | None:

@@ -36,14 +36,14 @@ def server_command(name: str, module: str = "tasks.serve") -> Command:
         return [
             sys.executable, "-m", module, "--package", slot.package, "--name", name, "--as", slot.version,
             "--manifest", slot.manifest_sha256, "--host", "127.0.0.1", "--port", "0", "--log", str(logs),
-            "--address", str(address), *slot.running.words,
+            "--address", str(address), *slot.options.words,
         ]  # fmt: skip
 
     return command
 
 
 class Server:
-    """What runs in one slot."""
+    """A server process in one slot."""
 
     def __init__(self, color: Color, store: Store, command: Command) -> None:
         """Nothing runs yet, or what a router before this one left."""
@@ -60,17 +60,17 @@ class Server:
 
     @property
     def base(self) -> str | None:
-        """Its URL, while it may be asked."""
+        """URL of the server, while it may be asked."""
         return self._address.base if self._address is not None and self.ready else None
 
     @property
     def address(self) -> Address | None:
-        """Where it listens, ready or not."""
+        """Address at which the server listens, ready or not."""
         return self._address
 
     @property
     def alive(self) -> bool:
-        """Whether its process is there."""
+        """Tell whether the server's process is there."""
         if self._child is not None:
             return self._child.poll() is None
         return self._address is not None and self._address.process() is not None
@@ -92,8 +92,8 @@ class Server:
         left = self._store.address(self.color)
         if left is None or left.process() is None:
             return False
-        here = (left.version, left.manifest_sha256, left.running)
-        if here != (slot.version, slot.manifest_sha256, slot.running):
+        here = (left.version, left.manifest_sha256, left.options)
+        if here != (slot.version, slot.manifest_sha256, slot.options):
             end(left)
             return False
         self.slot, self._address, self.ever_ready = slot, left, staged
@@ -122,7 +122,7 @@ class Server:
         LOG.info("%s: version %s is started, process %d", self.color, slot.version, self._child.pid)
 
     async def look(self, client: aiohttp.ClientSession) -> None:
-        """Whether it is there and ready."""
+        """Look whether the server is there and ready."""
         if self._address is None and self._child is not None and self._child.poll() is None:
             found = self._store.address(self.color)
             self._address = found if found is not None and found.pid == self._child.pid else None

@@ -1,6 +1,7 @@
 """What a version must show before it meets anybody: both protocols with their own clients, a short load, and bad input.
 
-Usage: python -m tasks.promotion.staging URL NAME. Prints one JSON object: what was checked and what is wrong.
+Usage: python -m tasks.promotion.staging URL NAME. Prints one JSON object: what was checked and what is wrong. The
+router has the checks run by `staged`, in a process of their own.
 """
 
 from __future__ import annotations
@@ -17,14 +18,39 @@ from typing import Any
 import httpx
 import numpy as np
 
-from tasks.serve import load
-from tasks.serve.load import Ask
+from tasks.promotion.judge import Judgement
+from tasks.serve.load import load
+from tasks.serve.load.load import Ask
 from tasks.serve.server import API_KEY
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0  # of one request
+STAGING_S = 300.0  # of all checks
 TOKENS = 8
 CALLERS, EACH = 4, 4  # of the load: requests that leave at once, and how often
 QUESTION = "What is the capital of France?"
+
+
+async def staged(base: str, name: str) -> Judgement:
+    """Check a server by `tasks.promotion.staging`; a verdict that fails where a check does, or the time is up."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tasks.promotion.staging", base, name,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        out, said = await asyncio.wait_for(process.communicate(), STAGING_S)
+        found: dict[str, str] = json.loads(out.decode().strip().splitlines()[-1])
+    except TimeoutError:
+        return Judgement("fail", {"staging": "fail"}, (f"the staging checks took longer than {STAGING_S:g} s",))
+    except (ValueError, IndexError):
+        last = said.decode(errors="replace").strip().splitlines()[-1:]
+        return Judgement("fail", {"staging": "fail"}, (f"the staging checks ended early: {''.join(last)}",))
+    finally:
+        if process.returncode is None:
+            process.kill()
+    wrong = [f"{what}: {problem}" for what, problem in found.items() if problem]
+    if wrong:
+        return Judgement("fail", dict.fromkeys(found, "fail"), tuple(wrong))
+    return Judgement("pass", dict.fromkeys(found, "pass"), (f"staged: {', '.join(found)}",))
 
 
 def check(base: str, name: str) -> dict[str, str]:
@@ -90,14 +116,14 @@ def under_load(base: str, name: str, key: str) -> str:
 
 
 def bad_input(base: str, name: str, key: str) -> str:
-    """What must be refused is, in words, and the server is ready afterwards."""
+    """Check that what must be refused is, in words, and that the server is ready afterwards."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     dice = random.Random(7)  # noqa: S311 - noise, not a secret
     noise = "".join(dice.choices(string.printable, k=200))
     cases: list[tuple[str, dict[str, Any], set[int]]] = [
         ("/v1/completions", {"content": b"{"}, {400}),
         ("/v1/completions", {"content": noise.encode()}, {400}),
-        ("/v1/completions", {"json": {"model": name, "prompt": "x", "max_tokens": -1}}, {400}),
+        ("/v1/completions", {"json": {"model": name, "prompt": "x", "max_tokens": 0}}, {400}),
         ("/v1/completions", {"json": {"model": name, "prompt": "x", "temperature": "hot"}}, {400}),
         ("/v1/completions", {"json": {"model": "no-such-model", "prompt": "x"}}, {404}),
         ("/v1/chat/completions", {"json": {"model": name, "messages": []}}, {400}),

@@ -11,20 +11,20 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from tasks import ledger
 from tasks.errors import ConfigError, DataError, ResourceError
 from tasks.promotion.rollout import Color, Phase, Slot, State
-from tasks.records import Record
+from tasks.records import lines
+from tasks.records.base import Record
 from tasks.serve.address import Address
 
 FOLDER = Path("artifacts/serve")
-TRANSITIONS = Path("mlruns/rollouts.jsonl")
+TRANSITIONS = lines.OWN / "rollouts.jsonl"
 Action = Literal["deploy", "ab", "rollback", "repair", "release"]
 PATIENCE_S = 15.0  # for the router to answer an order
 
 
 class Order(Record):
-    """What somebody wants of the router."""
+    """A wish that somebody has of the router."""
 
     id: str
     action: Action
@@ -35,7 +35,7 @@ class Order(Record):
 
 
 class Reply(Record):
-    """What became of an order."""
+    """Outcome of an order."""
 
     id: str
     accepted: bool
@@ -58,7 +58,7 @@ class Transition(Record):
 
 
 class Waiting(Record):
-    """What the controller waits for."""
+    """The controller's reason to wait, in words."""
 
     said: str
 
@@ -98,7 +98,7 @@ class Store:
         state.write(self.state_file)
 
     def address(self, color: Color) -> Address | None:
-        """Where a slot listens; None where nothing does, or did."""
+        """Read where a slot listens; None where nothing does, or did."""
         try:
             return Address.read(self.address_file(color))
         except DataError:
@@ -109,7 +109,7 @@ class Store:
         Waiting(said=said).write(self.folder / "waiting.json")
 
     def told(self) -> str:
-        """What the controller waits for; empty when nothing is."""
+        """Say what the controller waits for; empty when nothing is."""
         try:
             return Waiting.read(self.folder / "waiting.json").said
         except DataError:
@@ -145,7 +145,7 @@ class Store:
             lock.release()
 
     def runs(self) -> bool:
-        """Whether a router is at work on this folder."""
+        """Tell whether a router is at work on this folder."""
         if not (self.folder / "router.lock").exists():
             return False
         try:
@@ -185,9 +185,9 @@ class Store:
 
 def note(transition: Transition, book: Path = TRANSITIONS) -> None:
     """Add a transition to the book."""
-    ledger.append(book, transition)
+    lines.append(book, transition)
 
 
 def transitions(book: Path = TRANSITIONS) -> list[Transition]:
     """Every whole line, the oldest first."""
-    return ledger.entries(book, Transition)[0]
+    return lines.entries(book, Transition)[0]

@@ -8,7 +8,7 @@ PARTS = 10_000  # the finest share: a hundredth of a percent
 
 
 def place(key: str, salt: str) -> float:
-    """Where a key stands among all keys, percent in [0, 100): the same for the same key and salt.
+    """Place a key among all keys, percent in [0, 100): the same for the same key and salt.
 
     Another rollout has another salt, so that it is not always the same callers who meet what is new first.
 
@@ -20,7 +20,7 @@ def place(key: str, salt: str) -> float:
 
 
 def to_challenger(key: str, salt: str, share: float) -> bool:
-    """Whether the challenger, who has `share` percent of the traffic, answers this key.
+    """Tell whether the challenger, who has `share` percent of the traffic, answers this key.
 
     A key that the challenger answers stays with it while the share grows.
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.records import Expectation, ScoreRow, Verdict
-from tasks.reporting.figures import figure, gate_name, limit, share
+from tasks.kinds.catalogue import VS_RIVAL, Catalogue, MetricSpec
+from tasks.records.scores import ScoreRow
+from tasks.records.verdict import Expectation, Verdict
+from tasks.reporting.figures import figure, limit, share
 from tasks.reporting.findings import Scores, bound_of, value
 
 NEAREST = 3  # candidates that are named when nothing passed
@@ -26,7 +28,7 @@ def sentence(scores: Scores) -> str:
     winner = scores.winner
     if winner is None:
         return _tally(scores) or opened(scores, scores.gates.reason)
-    claims = _claims(winner, scores.reference)
+    claims = _claims(scores.known, winner, scores.reference)
     return opened(scores, "; ".join(claims) or scores.gates.reason)
 
 
@@ -51,58 +53,56 @@ def opened(scores: Scores, text: str) -> str:
 
 
 def against_bf16(scores: Scores) -> str:
-    """How the winner compares with PyTorch bf16, the fair rival; empty when either was not measured."""
+    """Compare the winner with PyTorch bf16, the fair rival; empty when either was not measured."""
     rival = next((row for row in scores.rows if (row.backend, row.precision) == ("torch", "bf16")), None)
-    words = {"decode_speedup": "decode {}", "prefill_speedup": "prefill {}", "memory_share": "{} of the memory"}
-    found = {name: value(scores.winner, f"{name}_vs_bf16") for name in words}
-    said = [words[name].format(figure(name, number)) for name, number in found.items() if number is not None]
+    said = [
+        spec.versus.format(figure(spec, number))
+        for spec in scores.known
+        if spec.versus and (number := value(scores.winner, spec.name + VS_RIVAL)) is not None
+    ]
     return f"Against {rival.variant}: {', '.join(said)}." if rival is not None and said else ""
 
 
-def _claims(row: ScoreRow, reference: str) -> list[str]:
-    decode, prefill = value(row, "decode_speedup"), value(row, "prefill_speedup")
-    share, retention, ratio = (value(row, name) for name in ("memory_share", "retention", "perplexity_ratio"))
-    speeds = [f"writes {figure('decode_speedup', decode)}" if decode is not None else ""]
-    speeds += [f"reads prompts {figure('prefill_speedup', prefill)}" if prefill is not None else ""]
-    speed = " and ".join(part for part in speeds if part)
-    quality = [f"keeps {figure('retention', retention)} of its accuracy" if retention is not None else ""]
-    quality += [f"perplexity ratio {figure('perplexity_ratio', ratio)}" if ratio is not None else ""]
-    claims = [
-        f"{speed} as fast as {reference}" if speed else "",
-        f"takes {figure('memory_share', share)} of its memory" if share is not None else "",
-        ", ".join(part for part in quality if part),
-    ]
-    return [claim for claim in claims if claim]
+def _claims(known: Catalogue, row: ScoreRow, reference: str) -> list[str]:
+    """Speed, memory, quality: what the winner's figures say, a phrase each."""
+    said: dict[str, list[str]] = {"speed": [], "memory": [], "quality": []}
+    for spec in known:
+        number = value(row, spec.name)
+        if spec.claim and number is not None:
+            said.setdefault(spec.group, []).append(spec.claim.format(figure(spec, number)))
+    fast = " and ".join(said.pop("speed"))
+    return [*([f"{fast} as fast as {reference}"] if fast else []), *(", ".join(one) for one in said.values() if one)]
 
 
-def missed(verdict: Verdict) -> list[str]:
-    """What a variant missed and by how much, and what could not be judged; a phrase per gate or shared reason."""
+def missed(known: Catalogue, verdict: Verdict) -> list[str]:
+    """List what a variant missed and what could not be judged; a phrase per gate or shared reason."""
     lost = [e for e in verdict.expectations if e.outcome != "pass"]
     blank: dict[str, list[str]] = {}
     for e in lost:
         if e.miss is None:
-            blank.setdefault(e.reason, []).append(gate_name(e.gate).long)
+            blank.setdefault(e.reason, []).append(known[e.metric].title)
     return [
-        *(shortfall(e) for e in lost if e.miss is not None),
+        *(shortfall(known[e.metric], e) for e in lost if e.miss is not None),
         *(f"{', '.join(names)}: {reason}" for reason, names in blank.items()),
     ]
 
 
-def shortfall(expectation: Expectation) -> str:
-    """One gate that was not passed, in words.
+def shortfall(spec: MetricSpec, expectation: Expectation) -> str:
+    """Say in words how a gate was not passed.
 
-    >>> shortfall(Expectation(gate="max_perplexity_ratio", metric="perplexity_ratio", against="torch-fp32",
-    ...           observed=1.21, minimum=None, maximum=1.1, outcome="fail", reason="1.21 is not at most 1.1", miss=0.1))
+    >>> from tasks.kinds.table import catalogue
+    >>> shortfall(catalogue()["perplexity_ratio"], Expectation(
+    ...     gate="max_perplexity_ratio", metric="perplexity_ratio", against="torch-fp32", observed=1.21,
+    ...     minimum=None, maximum=1.1, outcome="fail", reason="1.21 is not at most 1.1", miss=0.1))
     'perplexity ratio 1.210, limit 1.1 (10.0% over)'
     """
-    name = gate_name(expectation.gate).long
     if expectation.observed is None or expectation.miss is None:
-        return f"{name}: {expectation.reason}"
+        return f"{spec.title}: {expectation.reason}"
     bound = bound_of(expectation)
     side = "short" if expectation.minimum is not None else "over"
-    seen = figure(expectation.metric, expectation.observed)
-    allowed = limit(expectation.metric, bound) if bound is not None else "none"
-    return f"{name} {seen}, limit {allowed} ({share(expectation.miss)} {side})"
+    seen = figure(spec, expectation.observed)
+    allowed = limit(spec, bound) if bound is not None else "none"
+    return f"{spec.title} {seen}, limit {allowed} ({share(expectation.miss)} {side})"
 
 
 def nearest(scores: Scores, count: int = NEAREST) -> list[tuple[str, list[str]]]:
@@ -110,4 +110,4 @@ def nearest(scores: Scores, count: int = NEAREST) -> list[tuple[str, list[str]]]
     if scores.winner is not None:
         return []
     found = [(name, scores.verdict(name)) for name in scores.gates.nearest[:count]]
-    return [(name, missed(verdict)) for name, verdict in found if verdict is not None]
+    return [(name, missed(scores.known, verdict)) for name, verdict in found if verdict is not None]

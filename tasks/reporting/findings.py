@@ -6,27 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tasks.config import Gate, Weights
-from tasks.measure.answers import Answers
-from tasks.models.text_data import DataCard
-from tasks.records import (
-    Artifact,
-    Benchmark,
-    Ceiling,
-    Evaluation,
-    Expectation,
-    GateReport,
-    Hardware,
-    Metric,
-    ModelProfile,
-    Package,
-    PlanEntry,
-    Recommendation,
-    ScoreRow,
-    Selection,
-    Tuned,
-    Verdict,
-)
+from tasks.kinds.base import DataCard
+from tasks.kinds.catalogue import Catalogue
+from tasks.kinds.causal_lm.answers import Answers
+from tasks.kinds.table import catalogue
+from tasks.params.pipeline import Gates
+from tasks.records.artifact import Artifact, Package
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import PlanEntry, Selection
+from tasks.records.quality import Evaluation
+from tasks.records.scores import Metric, Recommendation, ScoreRow
+from tasks.records.speed import Benchmark, Ceiling, Tuned
+from tasks.records.targets import TargetVerdict
+from tasks.records.verdict import Expectation, GateReport, Verdict
 
 ABSENT = Metric(state="missing", reason="not in the scorecard")
 
@@ -42,13 +35,14 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """What the scorecard shows: results per variant, verdicts, and the records behind them where there are any."""
+    """Everything the scorecard shows: results per variant, verdicts, and the records behind them where there are."""
 
     recommendation: Recommendation
     gates: GateReport
     artifacts: Mapping[str, Artifact]
     evaluations: Mapping[str, Evaluation]
     benchmarks: Mapping[str, Benchmark]
+    targets: tuple[TargetVerdict, ...] = ()  # verdicts for each, the first one's too, where there are several
 
     @property
     def rows(self) -> tuple[ScoreRow, ...]:
@@ -64,6 +58,11 @@ class Scores:
     def winner(self) -> ScoreRow | None:
         """The row that won, if one passed."""
         return next((row for row in self.rows if row.variant == self.gates.winner), None)
+
+    @property
+    def known(self) -> Catalogue:
+        """The metrics of this kind of model."""
+        return catalogue(self.recommendation.kind)
 
     def row(self, variant: str) -> ScoreRow | None:
         """The row of one variant."""
@@ -100,9 +99,10 @@ class Findings:
     tuned: Mapping[str, Tuned]  # per backend
     answers: Mapping[str, Answers]  # to the prompts of the tasks, per variant
     profile: str
-    gate: Gate
-    weights: Weights
+    gate: Gates
+    weights: Mapping[str, float]
     registered_as: str
+    settings: str = ""  # what the parameters were made of
 
 
 def metric(row: ScoreRow | None, name: str) -> Metric:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tasks.records import ScoreRow
+from tasks.records.scores import ScoreRow
 from tasks.reporting.findings import Scores, value
-
-METRICS = ("decode_tokens_per_s", "prefill_tokens_per_s", "peak_rss_mb", "perplexity_ratio")
 
 
 class Step(NamedTuple):
@@ -29,11 +27,12 @@ class Gain(NamedTuple):
 def gains(scores: Scores) -> list[Gain]:
     """A gain per candidate whose engine has an unquantized row, in the order of the plan."""
     reference = scores.row(scores.reference)
+    names = [spec.name for spec in scores.known.having("headline")]
     found = []
     for row in scores.rows:
         base = _unquantized(scores, row)
         if row.role == "candidate" and base is not None:
-            found.append(Gain(row.variant, base.variant, {name: _step(name, row, base, reference) for name in METRICS}))
+            found.append(Gain(row.variant, base.variant, {name: _step(name, row, base, reference) for name in names}))
     return [gain for gain in found if any(step.total is not None for step in gain.steps.values())]
 
 
@@ -53,11 +52,14 @@ def _over(above: float | None, below: float | None) -> float | None:
 
 
 def shares(scores: Scores, variant: str) -> str:
-    """The winner's decode speed taken apart, in a sentence; empty when it cannot be."""
-    step = next((g.steps["decode_tokens_per_s"] for g in gains(scores) if g.variant == variant), Step(None, None, None))
+    """The winner's speed in the first of the headline's phases taken apart, in a sentence; empty when it cannot be."""
+    phase = scores.known[scores.known.deciding[0]] if scores.known.deciding else None
+    if phase is None:
+        return ""
+    step = next((g.steps[phase.name] for g in gains(scores) if g.variant == variant), Step(None, None, None))
     if step.total is None or step.runtime is None or step.quantization is None:
         return ""
     return (
-        f"Of {variant}'s {step.total:.1f}× in decode, the runtime alone gave {step.runtime:.1f}× "
+        f"Of {variant}'s {step.total:.1f}× in {phase.title}, the runtime alone gave {step.runtime:.1f}× "
         f"and quantization {step.quantization:.1f}× on top."
     )

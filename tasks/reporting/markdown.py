@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tasks.records import Outcome
+from collections.abc import Sequence
+
+from tasks.records.terms import Outcome
+from tasks.reporting import targets
 from tasks.reporting.conclusion import against_bf16, nearest, sentence, title
 from tasks.reporting.findings import Scores
-from tasks.reporting.table import COLUMNS, Cell, Line, legend, lines
+from tasks.reporting.table import Cell, Column, Line, columns, legend, lines
 
 SIGNS: dict[Outcome, str] = {"pass": "✅", "fail": "❌", "unreachable": "⛔", "inconclusive": "⚠️"}
 
@@ -20,24 +23,33 @@ def markdown(scores: Scores) -> str:
     failed = ["Failed, with the command that repeats each:\n\n" + "\n".join(failures)] if failures else []
     notes = "<sub>" + "<br>".join(escape(line) for line in legend(scores)) + "</sub>"
     digest = f"<sub>Results digest `{scores.gates.results_digest[:16]}`</sub>"
-    return "\n\n".join([outcome, table(scores), *near, *failed, notes, digest]) + "\n"
+    parts = [outcome, *of_targets(scores), table(scores), *near, *failed, notes, digest]
+    return "\n\n".join(parts) + "\n"
+
+
+def of_targets(scores: Scores) -> list[str]:
+    """A table with a line per target, where there are several."""
+    found = targets.lines(scores)
+    rows = [targets.HEADS, ["---"] * len(targets.HEADS), *([escape(cell) for cell in line] for line in found)]
+    return ["\n".join(f"| {' | '.join(row)} |" for row in rows)] if found else []
 
 
 def table(scores: Scores) -> str:
     """The table alone."""
+    shown = columns(scores.known)
     heads = [
         "",
         "variant",
-        *(f"{c.head} {c.unit}".strip() + (f"<br>{', '.join(c.extras)}" if c.extras else "") for c in COLUMNS),
+        *(f"{c.head} {c.unit}".strip() + (f"<br>{', '.join(c.extras)}" if c.extras else "") for c in shown),
     ]
-    ruler = ["---", "---", *("---:" for _ in COLUMNS), "---"]
-    rows = [_row(line) for line in lines(scores)]
+    ruler = ["---", "---", *("---:" for _ in shown), "---"]
+    rows = [_row(line, shown) for line in lines(scores)]
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*heads, "verdict"], ruler, *rows))
 
 
-def _row(line: Line) -> list[str]:
+def _row(line: Line, shown: Sequence[Column]) -> list[str]:
     name = f"**{escape(line.variant)}**" if line.role == "winner" else escape(line.variant)
-    cells = [_cell(line.cells[c.key]) if line.cells else "–" for c in COLUMNS]
+    cells = [_cell(line.cells[c.key]) if line.cells else "–" for c in shown]
     verdict = escape(line.verdict.text) + (f": {escape(line.reason)}" if line.reason else "")
     return [line.mark, name, *cells, f"**{verdict}**" if line.verdict.tone == "good" else verdict]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tasks.config import Gate
+from tasks.kinds.demands import switched_off
 from tasks.measure.statistics import smallest_sample
-from tasks.records import Benchmark
-from tasks.reporting.figures import gate_name
+from tasks.records.quality import Evaluation
+from tasks.records.speed import Benchmark
 from tasks.reporting.findings import Findings, Scores, metric
 
-PHASES = {"decode_tokens_per_s": "decode", "prefill_tokens_per_s": "prefill"}  # whose noise floor is told
+WRITING, BETWEEN = "decode_tokens_per_s", "inter_token_ms"
 QUANTIZED = re.compile(r"\bI?Q[2-8](_\w+)?\b|\b[2-8][- ]bit\b|\bquantized\b", re.IGNORECASE)
 
 
@@ -19,16 +19,17 @@ def notes(found: Findings) -> list[str]:
     """The notes that hold for this run, the most important first."""
     return [
         *_reference(found),
+        *([f"Settings: {found.settings}."] if found.settings else []),
         *_profile(found),
         *_data(found),
         *_timing(found.scores),
         *_gaps(found),
-        *_gates(found.gate),
+        *_gates(found),
     ]
 
 
 def from_quantized(origin: str) -> bool:
-    """Whether the reference's origin says that its weights had been quantized before.
+    """Tell whether the reference's origin says that its weights had been quantized before.
 
     >>> from_quantized("model.Q4_1.gguf, expanded once to fp32"), from_quantized("org/name, safetensors in float32")
     (True, False)
@@ -59,12 +60,14 @@ def _profile(found: Findings) -> list[str]:
 
 def _data(found: Findings) -> Iterable[str]:
     card, scored = found.data, found.scores.evaluations.values()
-    predictions = max((e.predictions for e in scored), default=0)
+    predictions = max((e.counts.get("predictions", 0) for e in scored), default=0)
     yield (
         f"Quality: {card.evaluation_rows} rows of {card.source}, {predictions} next-token predictions, the same token "
         f"ids for every runtime; {card.calibration_rows} other rows for calibration. This is text of one kind: measure "
         "on your own before you rely on it."
     )
+    if card.notes:
+        yield f"Of the data: {'; '.join(card.notes)}."
     looked = [e for e in scored if e.looks > 1]
     if looked:
         yield (
@@ -73,22 +76,28 @@ def _data(found: Findings) -> Iterable[str]:
         )
     partial = [e for e in scored if e.subset and e.status == "ok"]
     if partial:
-        rows = ", ".join(f"{e.variant} ({e.rows} rows, {e.predictions} predictions)" for e in partial)
+        rows = ", ".join(f"{e.variant} ({counted(e)})" for e in partial)
         yield f"Scored on fewer rows, and compared with the reference on those: {rows}."
 
 
+def counted(found: Evaluation) -> str:
+    """Say how many rows and predictions a variant was scored on."""
+    return f"{found.counts.get('rows', 0)} rows, {found.counts.get('predictions', 0)} predictions"
+
+
 def _timing(scores: Scores) -> Iterable[str]:
-    timed = [b for b in scores.benchmarks.values() if b.decode_tokens_per_s is not None]
+    timed = [b for b in scores.benchmarks.values() if WRITING in b.phases]
     if not timed:
         return
     one = timed[0]
-    counts = {b.decode_tokens_per_s.n for b in timed if b.decode_tokens_per_s is not None}
+    counts = {b.phases[WRITING].n for b in timed}
     yield (
-        f"Speed: {one.threads} threads, prompts of {one.prompt_tokens_short} (time to first token) and "
-        f"{one.prompt_tokens_long} tokens (prefill), {one.new_tokens} new tokens (decode); medians of "
+        f"Speed: {one.threads} threads, prompts of {one.sizes.get('prompt_tokens_short', 0)} (time to first token) and "
+        f"{one.sizes.get('prompt_tokens_long', 0)} tokens (prefill), "
+        f"{one.sizes.get('new_tokens', 0)} new tokens (decode); medians of "
         f"{_range(map(str, counts))} decode timings in fresh processes."
     )
-    gaps = {str(b.inter_token_ms.n) for b in timed if b.inter_token_ms is not None}
+    gaps = {str(b.phases[BETWEEN].n) for b in timed if BETWEEN in b.phases}
     if gaps:
         yield (
             f"The time between tokens was taken {_range(gaps)} times; a 95th percentile needs {smallest_sample(0.95)} "
@@ -102,8 +111,9 @@ def _timing(scores: Scores) -> Iterable[str]:
 def _pairs(scores: Scores) -> Iterable[str]:
     """How speedups came about, and what a session calls a difference where there is none."""
     itself = scores.benchmarks.get(scores.reference)
-    floors = {name: itself.paired[phase] for phase, name in PHASES.items() if itself and phase in itself.paired}
-    blocks = {one.paired["decode_tokens_per_s"].blocks for one in scores.benchmarks.values() if one.paired}
+    phases = scores.known.deciding
+    floors = {scores.known[p].title: itself.paired[p] for p in phases if itself and p in itself.paired}
+    blocks = {next(iter(one.paired.values())).blocks for one in scores.benchmarks.values() if one.paired}
     if floors and blocks:
         said = " and ".join(f"{found.value:.2f}× in {name}" for name, found in floors.items())
         yield (
@@ -128,7 +138,7 @@ def _neighbours(timed: list[Benchmark]) -> Iterable[str]:
 def _gaps(found: Findings) -> Iterable[str]:
     gaps: dict[str, list[str]] = {}
     for row in found.scores.rows:
-        cell = metric(row, "decode_tokens_per_s")
+        cell = metric(row, WRITING)
         if row.status == "ok" and cell.state == "not-measured":
             gaps.setdefault(cell.reason, []).append(row.variant)
     for reason, variants in gaps.items():
@@ -136,8 +146,8 @@ def _gaps(found: Findings) -> Iterable[str]:
         yield f"{', '.join(variants)}: {stated}."
 
 
-def _gates(gate: Gate) -> Iterable[str]:
-    off = [gate_name(name).long for name in gate.switched_off]
+def _gates(found: Findings) -> Iterable[str]:
+    off = [spec.title for spec in switched_off(found.scores.known, found.gate)]
     if off:
         yield f"Switched off in params.yaml: the gate on {', '.join(off)}."
 

@@ -11,12 +11,17 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tasks.records import Benchmark, Expectation, Reading, ScoreRow
-from tasks.reporting import charts, conclusion, figures, gains, limits, progress, slower, table, tasks
-from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, gate_name, limit
+from tasks.kinds import demands
+from tasks.kinds.catalogue import VS_RIVAL, MetricSpec
+from tasks.records.base import Reading
+from tasks.records.scores import ScoreRow
+from tasks.records.speed import Benchmark
+from tasks.records.verdict import Expectation
+from tasks.reporting import answers, ceilings, charts, conclusion, figures, gains, regressions, steps, table, targets
+from tasks.reporting.baselines import watch
+from tasks.reporting.figures import NOT_MEASURED, NOTHING, figure, limit
 from tasks.reporting.findings import Findings, Scores, bound_of, value
 from tasks.reporting.notes import from_quantized, notes
-from tasks.reporting.watch import watch
 
 HERE = Path(__file__).parent
 CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -66,8 +71,10 @@ def context(found: Findings) -> dict[str, Any]:
         "gates_reason": conclusion.opened(scores, scores.gates.reason),
         "nearest": conclusion.nearest(scores),
         "headline": headline(scores),
+        "target_heads": targets.HEADS,
+        "targets": targets.lines(scores),
         "measured": measured(scores.benchmarks.values()),
-        "columns": table.COLUMNS,
+        "columns": table.columns(scores.known),
         "lines": table.lines(scores),
         "legend": table.legend(scores),
         "planes": charts.planes(scores),
@@ -76,19 +83,19 @@ def context(found: Findings) -> dict[str, Any]:
         "engines": dict.fromkeys(row.backend for row in scores.rows),
         "gains": gains.gains(scores),
         "gain_shares": gains.shares(scores, winner),
-        "slower": slower.slower(scores),
-        "limits": limits.lines(scores.recommendation.closeness),
-        "limits_sentence": limits.sentence(found.ceiling),
+        "slower": regressions.slower(scores),
+        "limits": ceilings.lines(scores.recommendation.closeness),
+        "limits_sentence": ceilings.sentence(found.ceiling),
         "gate_heads": gate_heads(scores),
         "gate_rows": gate_rows(scores),
         "code": code(found.package_readme),
         "guidance": guidance(found),
         "watch": watch(scores, found.package),
         "texts": texts(scores),
-        "progress": progress.progress(found),
-        "tuned": progress.tuned(found),
-        "choosing": tasks.choosing(scores),
-        "prompts": tasks.prompts(found),
+        "progress": steps.progress(found),
+        "tuned": steps.tuned(found),
+        "choosing": answers.choosing(scores),
+        "prompts": answers.prompts(found),
         "hardware": hardware(found),
         "absent": absent(found),
         "model": model(found),
@@ -98,39 +105,40 @@ def context(found: Findings) -> dict[str, Any]:
         "notes": notes(found),
         "quantized_reference": from_quantized(found.model.origin),
         "failures": list(scores.failures()),
-        "figure": figure,
-        "factor": factor,
+        "gain_heads": [spec.headline.words for spec in scores.known.having("headline") if spec.headline is not None],
+        "step_heads": steps.heads(scores.known),
+        "phase_heads": [scores.known[phase].title for phase in scores.known.deciding],
+        "weights": demands.weights(scores.known, found.weights),
+        "factor": lambda number, name: factor(number, scores.known[name], scores.known.ratio_of(name)),
         "nothing": NOTHING,
     }
 
 
 def headline(scores: Scores) -> list[Fact]:
-    """The winner's four figures, each with a line per comparison: the reference, PyTorch bf16."""
-    wanted = (
-        ("decode_tokens_per_s", "decode, tok/s", "decode_speedup"),
-        ("prefill_tokens_per_s", "prefill, tok/s", "prefill_speedup"),
-        ("peak_rss_mb", "peak memory, MB", "memory_share"),
-        ("perplexity_ratio", "perplexity ratio", ""),
-    )
+    """The winner's few figures, each with a line per comparison: the reference, PyTorch bf16."""
     row = scores.winner
     if row is None:
         return []
     return [
-        Fact(words, figure(name, number), _compared(scores, row, ratio))
-        for name, words, ratio in wanted
-        if (number := value(row, name)) is not None
+        Fact(", ".join(filter(None, (spec.title, spec.unit))), figure(spec, number), _compared(scores, row, spec))
+        for spec in scores.known.having("headline")
+        if (number := value(row, spec.name)) is not None
     ]
 
 
-def _compared(scores: Scores, row: ScoreRow, ratio: str) -> str:
-    if not ratio:
-        kept = value(row, "retention")
-        kl = value(row, "mean_kl")
-        said = [f"{figure('retention', kept)} of the accuracy kept" if kept is not None else ""]
-        return "\n".join(filter(None, [*said, f"mean KL {figure('mean_kl', kl)} nats" if kl is not None else ""]))
-    sides = ((ratio, scores.reference), (f"{ratio}_vs_bf16", "torch bf16"))
+def _compared(scores: Scores, row: ScoreRow, spec: MetricSpec) -> str:
+    ratio = scores.known.ratio_of(spec.name)
+    if ratio is None:
+        return _quality(scores, row)
+    sides = ((ratio.name, scores.reference), (ratio.name + VS_RIVAL, "torch bf16"))
     found = [(figure(ratio, number), who) for name, who in sides if (number := value(row, name)) is not None]
-    return "\n".join(f"{number} {'of ' if 'share' in ratio else ''}{who}" for number, who in found)
+    return "\n".join(f"{number} {'of ' if ratio.against == 'share' else ''}{who}" for number, who in found)
+
+
+def _quality(scores: Scores, row: ScoreRow) -> str:
+    """What else is known of the winner's quality, a line a figure."""
+    known = [(spec, value(row, spec.name)) for spec in scores.known if spec.beside]
+    return "\n".join(spec.beside.format(figure(spec, number)) for spec, number in known if number is not None)
 
 
 def measured(benchmarks: Iterable[Benchmark]) -> str:
@@ -141,10 +149,10 @@ def measured(benchmarks: Iterable[Benchmark]) -> str:
 
 def gate_heads(scores: Scores) -> list[Fact]:
     """The gates with their limits."""
-    first = next((v.expectations for v in scores.gates.verdicts), ())
+    first, known = next((v.expectations for v in scores.gates.verdicts), ()), scores.known
     bounds = [(e, bound_of(e)) for e in first]
     return [
-        Fact(gate_name(e.gate).long, f"{'min' if e.minimum is not None else 'max'} {limit(e.metric, bound)}")
+        Fact(known[e.metric].title, f"{'min' if e.minimum is not None else 'max'} {limit(known[e.metric], bound)}")
         for e, bound in bounds
         if bound is not None
     ]
@@ -156,24 +164,22 @@ def gate_rows(scores: Scores) -> list[tuple[ScoreRow, str, list[GateCell]]]:
     for verdict in scores.gates.verdicts:
         row = scores.row(verdict.variant)
         if row is not None and row.role != "reference":
-            found.append((row, str(verdict.outcome), [_gate_cell(e) for e in verdict.expectations]))
+            found.append(
+                (row, str(verdict.outcome), [_gate_cell(scores.known[e.metric], e) for e in verdict.expectations])
+            )
     return sorted(found, key=lambda item: item[0].role != "candidate")
 
 
-def _gate_cell(e: Expectation) -> GateCell:
+def _gate_cell(spec: MetricSpec, e: Expectation) -> GateCell:
     missing = NOT_MEASURED if e.outcome == "inconclusive" else "missing"
-    text = figure(e.metric, e.observed) if e.observed is not None else missing
+    text = figure(spec, e.observed) if e.observed is not None else missing
     side = "short" if e.minimum is not None else "over"
     return GateCell(text, f"{figures.share(e.miss)} {side}" if e.miss is not None else "", e.outcome, e.reason)
 
 
-def factor(number: float | None, metric_name: str) -> str:
-    """A factor of a gain: times for speed, a share for memory, a ratio for perplexity."""
-    if number is None:
-        return NOT_MEASURED
-    if metric_name == "perplexity_ratio":
-        return figure(metric_name, number)
-    return f"{number:.0%}" if metric_name == "peak_rss_mb" else figure("speedup", number)
+def factor(number: float | None, spec: MetricSpec, ratio: MetricSpec | None) -> str:
+    """A factor of a gain, written as the metric's ratio to the reference is: times for speed, a share for memory."""
+    return NOT_MEASURED if number is None else figure(ratio or spec, number)
 
 
 def code(readme: str) -> str:
@@ -183,7 +189,7 @@ def code(readme: str) -> str:
 
 
 def guidance(found: Findings) -> list[Fact]:
-    """How to take the winner to where it runs."""
+    """List how to take the winner to where it runs."""
     row, package = found.scores.winner, found.package
     if row is None or package.status != "ok":
         return []
@@ -214,7 +220,7 @@ def guidance(found: Findings) -> list[Fact]:
 def texts(scores: Scores) -> list[tuple[str, str, str]]:
     """Greedy continuation of the probe question per variant, with how near the probe text came to the reference."""
     checks = [(name, made.check) for name, made in scores.artifacts.items() if made.check is not None]
-    return [(name, check.text.strip(), f"KL {figures.small(check.mean_kl)}") for name, check in checks]
+    return [(name, check.text.strip(), f"KL {figures.small(check.distance)}") for name, check in checks]
 
 
 def hardware(found: Findings) -> list[Fact]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.records import Quantity, ScoreRow, Verdict
-from tasks.reporting.figures import NOT_MEASURED, NOTHING, error, figure, gate_name, limit
+from tasks.kinds.catalogue import Catalogue, MetricSpec
+from tasks.records.scores import ScoreRow
+from tasks.reporting.figures import NOT_MEASURED, NOTHING, error, figure, limit
 from tasks.reporting.findings import Scores, bound_of, metric, value
 
 Tone = Literal["plain", "quiet", "good", "bad", "open"]
@@ -50,18 +51,19 @@ class Line:
     reason: str = ""
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("artifact_mb", "size", "MB", (), "files as the runtime loads them, 10^6 bytes"),
-    Column("perplexity_ratio", "ppl ratio", "", ("± se",), "perplexity / the reference's on the same rows"),
-    Column("retention", "retention", "%", ("± se",), "next-token accuracy / the reference's on the same rows"),
-    Column("top_agreement", "same top", "%", (), "predictions whose top token is the reference's"),
-    Column("mean_kl", "KL", "nats", (), "mean KL divergence from the reference per prediction"),
-    Column("task_retention", "choices", "%", (), "right answers chosen among four, as a share of the reference's"),
-    Column("time_to_first_token_ms", "TTFT", "ms", (), "time to first token of a short prompt, median"),
-    Column("prefill_tokens_per_s", "prefill", "tok/s", ("×",), "speed of reading a long prompt, median"),
-    Column("decode_tokens_per_s", "decode", "tok/s", ("×", "spread"), "speed of writing, median"),
-    Column("peak_rss_mb", "peak RSS", "MB", ("% ref",), "memory of the whole process at its highest"),
-)
+def columns(known: Catalogue) -> tuple[Column, ...]:
+    """The scorecard's columns, from left to right."""
+    return tuple(
+        Column(
+            key=spec.name,
+            head=spec.column.head,
+            unit="%" if spec.form == "percent" else spec.unit,
+            extras=spec.column.extras,
+            meaning=spec.column.meaning,
+        )
+        for spec in known.having("column")
+        if spec.column is not None
+    )
 
 
 def lines(scores: Scores) -> list[Line]:
@@ -71,76 +73,75 @@ def lines(scores: Scores) -> list[Line]:
 
 def _line(scores: Scores, row: ScoreRow) -> Line:
     winner = row.variant == scores.gates.winner
-    cells = {column.key: _cell(scores, row, column.key) for column in COLUMNS} if _has_figures(row) else {}
+    cells = (
+        {spec.name: _cell(scores, row, spec) for spec in scores.known.having("column")}
+        if _has_figures(scores, row)
+        else {}
+    )
     return Line(
         variant=row.variant,
         mark=MARKS["winner" if winner else row.role],
         role="winner" if winner else row.role,
         cells=cells,
-        verdict=_verdict(row, scores.verdict(row.variant)),
+        verdict=_verdict(scores, row),
         reason="" if row.status == "ok" else row.reason,
     )
 
 
-def _has_figures(row: ScoreRow) -> bool:
-    """Whether anything beside the size was measured."""
-    return any(value(row, column.key) is not None for column in COLUMNS if column.key != "artifact_mb")
+def _has_figures(scores: Scores, row: ScoreRow) -> bool:
+    """Whether anything beside the size of its files was measured."""
+    shown = scores.known.having("column")
+    return any(value(row, spec.name) is not None for spec in shown if spec.source != "artifact")
 
 
-def _cell(scores: Scores, row: ScoreRow, key: str) -> Cell:
-    found = metric(row, key)
+def _cell(scores: Scores, row: ScoreRow, spec: MetricSpec) -> Cell:
+    found = metric(row, spec.name)
     if found.state == "not-measured":
         return Cell(NOT_MEASURED, tone="quiet", note=found.reason)
     if found.state == "missing" or found.value is None:
         return Cell("missing", tone="bad", note=found.reason)
     subset = f"n = {found.n}" if found.n else ""
     note = "; ".join(part for part in (found.reason, subset) if part)
-    text = figure(key, found.value).removesuffix("%")  # the column's unit says it
-    return Cell(text, _extras(scores, row, key, found.se), found.value, note=note)
+    text = figure(spec, found.value).removesuffix("%")  # the column's unit says it
+    return Cell(text, _extras(scores, row, spec, found.se), found.value, note=note)
 
 
-def _extras(scores: Scores, row: ScoreRow, key: str, se: float | None) -> tuple[str, ...]:
+def _extras(scores: Scores, row: ScoreRow, spec: MetricSpec, se: float | None) -> tuple[str, ...]:
     """The figures beside the value: its standard error, or how it compares with the reference."""
-    if key in ("perplexity_ratio", "retention"):
-        return (error(key, se),) if se is not None else ()
-    names = {
-        "prefill_tokens_per_s": "prefill_speedup",
-        "decode_tokens_per_s": "decode_speedup",
-        "peak_rss_mb": "memory_share",
-    }
-    name = names.get(key, "")
-    ratio = value(row, name)
-    parts = [figure(name, ratio)] if ratio is not None else [""] * (name != "")
-    if key == "decode_tokens_per_s":
-        quantity = decode(scores, row.variant)
-        parts += [f"{quantity.spread:.0%}"] if quantity is not None else []
+    parts = []
+    for wanted in spec.column.extras if spec.column is not None else ():
+        ratio = scores.known.ratio_of(spec.name)
+        if wanted == "± se":
+            parts += [error(spec, se)] if se is not None else []
+        elif wanted == "spread":
+            record = scores.benchmarks.get(row.variant)
+            quantity = record.phases.get(spec.name) if record is not None else None
+            parts += [f"{quantity.spread:.0%}"] if quantity is not None else []
+        elif ratio is not None:
+            number = value(row, ratio.name)
+            parts.append(figure(ratio, number) if number is not None else "")
     return tuple(parts)
 
 
-def decode(scores: Scores, variant: str) -> Quantity | None:
-    """The decode timings of one variant, when there are any."""
-    record = scores.benchmarks.get(variant)
-    return record.decode_tokens_per_s if record is not None else None
-
-
-def _verdict(row: ScoreRow, verdict: Verdict | None) -> Cell:
+def _verdict(scores: Scores, row: ScoreRow) -> Cell:
     """The verdict in a few words; a rival's stands in brackets, since it is never promoted."""
+    verdict, known = scores.verdict(row.variant), scores.known
     if row.role == "reference" and row.status == "ok":
         return Cell("reference", tone="quiet", note="everything is compared with this row")
     if row.status != "ok":
         return Cell(row.status, tone="bad" if row.status == "failed" else "quiet", note=row.reason)
     if verdict is None:
         return Cell(NOTHING, tone="quiet", note="no verdict")
-    lost = [gate_name(e.gate).short for e in verdict.expectations if e.outcome in ("fail", "unreachable")]
+    lost = [known[e.metric].short for e in verdict.expectations if e.outcome in ("fail", "unreachable")]
     text = f"{verdict.outcome}: {', '.join(lost)}" if lost else verdict.outcome
-    note = "; ".join(f"{gate_name(e.gate).long}: {e.reason}" for e in verdict.expectations if e.outcome != "pass")
+    note = "; ".join(f"{known[e.metric].title}: {e.reason}" for e in verdict.expectations if e.outcome != "pass")
     if row.role == "rival":
         return Cell(f"({text})", tone="quiet", note=note)
     return Cell(text, tone=TONES[verdict.outcome], note=note)
 
 
 def legend(scores: Scores) -> list[str]:
-    """What marks, columns and abbreviations mean, for this scorecard; a line each."""
+    """Explain marks, columns and abbreviations of this scorecard; a line each."""
     marks = [f"{MARKS[kind]} {kind}" for kind in _roles(scores)]
     said = ["   ".join(marks) + f"   {MARKS['winner']} winner" * (scores.winner is not None)]
     said.append(f"Compared with {scores.reference} on the same token ids; ± is one standard error, paired over rows.")
@@ -156,13 +157,13 @@ def legend(scores: Scores) -> list[str]:
 def _limits(scores: Scores) -> list[str]:
     """The gates with their limits, as the verdicts name them."""
     bounds = next((verdict.expectations for verdict in scores.gates.verdicts), ())
+    judged = [scores.known[e.metric] for e in bounds]
     said = [
-        f"{gate_name(e.gate).short} {'min' if e.minimum is not None else 'max'} {limit(e.metric, bound)}"
-        for e in bounds
+        f"{spec.short} {'min' if e.minimum is not None else 'max'} {limit(spec, bound)}"
+        for spec, e in zip(judged, bounds, strict=True)
         if (bound := bound_of(e)) is not None
     ]
-    names = [gate_name(e.gate) for e in bounds]
-    short = [f"{name.short}: {name.long}" for name in names if name.short not in name.long.split()]
+    short = [f"{spec.short}: {spec.title}" for spec in judged if spec.short not in spec.title.split()]
     return [f"Gates: {', '.join(said)}" + (f" ({'; '.join(short)})." if short else ".")] if said else []
 
 
@@ -176,5 +177,7 @@ def _subsets(scores: Scores) -> list[str]:
     partial = [e for e in scores.evaluations.values() if e.subset and e.status == "ok"]
     if not partial:
         return []
-    rows = ", ".join(f"{e.variant} {e.rows} rows ({e.predictions} predictions)" for e in partial)
+    rows = ", ".join(
+        f"{e.variant} {e.counts.get('rows', 0)} rows ({e.counts.get('predictions', 0)} predictions)" for e in partial
+    )
     return [f"Quality on a subset, compared with the reference on that subset: {rows}."]

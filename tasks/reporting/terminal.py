@@ -10,26 +10,14 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from tasks.kinds.catalogue import NEVER, Catalogue
+from tasks.reporting import targets
 from tasks.reporting.conclusion import against_bf16, nearest, sentence, title
 from tasks.reporting.findings import Scores
-from tasks.reporting.table import COLUMNS, Cell, Column, Line, legend, lines
+from tasks.reporting.table import Cell, Column, Line, columns, legend, lines
 
 STYLES = {"plain": "", "quiet": "dim", "good": "green", "bad": "red", "open": "yellow"}
 GAP = 2
-# What goes first when there is no room: a column's small figures, or the whole of it.
-DROPS: tuple[tuple[str, bool], ...] = (
-    ("time_to_first_token_ms", False),
-    ("top_agreement", False),
-    ("task_retention", False),
-    ("retention", True),
-    ("perplexity_ratio", True),
-    ("mean_kl", False),
-    ("prefill_tokens_per_s", True),
-    ("peak_rss_mb", True),
-    ("decode_tokens_per_s", True),
-    ("prefill_tokens_per_s", False),
-    ("artifact_mb", False),
-)
 VERDICT_WIDTH = 24  # a longer one takes the room that is left, or wraps below
 
 Part = Text | Padding
@@ -42,24 +30,44 @@ def print_scorecard(scores: Scores, width: int | None = None, file: IO[str] | No
         console.print(text)
 
 
+def print_table(scores: Scores, width: int | None = None, file: IO[str] | None = None) -> None:
+    """Print the table and its legend, without an outcome."""
+    console = Console(width=width, file=file, highlight=False)
+    for text in _table(scores, console.width):
+        console.print(text)
+
+
 def render(scores: Scores, width: int) -> list[Part]:
     """Everything that is printed, in order."""
+    return [*_table(scores, width), Text(), *_outcome(scores), *_targets(scores, width), *_failures(scores)]
+
+
+def _table(scores: Scores, width: int) -> list[Part]:
     rows = lines(scores)
-    layout = Layout(rows, width)
+    layout = Layout(scores.known, rows, width)
     table = [*layout.head(), *(part for line in rows for part in layout.line(line))]
     notes = [Text(line, style="dim") for line in legend(scores)]
-    return [Text(), *table, Text(), *notes, Text(), *_outcome(scores), *_failures(scores)]
+    return [Text(), *table, Text(), *notes]
+
+
+def drops(known: Catalogue) -> list[tuple[str, bool]]:
+    """List what goes first where there is no room: a column's small figures (True), or the whole of it (False)."""
+    shown = [(spec.name, spec.column) for spec in known.having("column") if spec.column is not None]
+    found = [(column.drop, name, False) for name, column in shown if column.drop < NEVER]
+    found += [(column.drop_extras, name, True) for name, column in shown if column.extras]
+    return [(name, only_extras) for _, name, only_extras in sorted(found)]
 
 
 class Layout:
     """The columns that fit in `width`: a value to the right, its small figures beside it."""
 
-    def __init__(self, rows: Sequence[Line], width: int) -> None:
+    def __init__(self, known: Catalogue, rows: Sequence[Line], width: int) -> None:
         """Measure the cells, then drop columns until the verdict fits too."""
+        self._all, self._drops = columns(known), drops(known)
         self._width = width
         self._name = max(cell_len(name) for name in ("variant", *(line.variant for line in rows))) + 2
         self._widths: dict[str, list[int]] = {}  # value, then each small figure
-        for column in COLUMNS:
+        for column in self._all:
             cells = [line.cells[column.key] for line in rows if line.cells]
             extras = [max((_extra_len(cell, n) for cell in cells), default=0) for n in range(len(column.extras))]
             self._widths[column.key] = [max((cell_len(cell.text) for cell in cells), default=0), *extras]
@@ -69,10 +77,10 @@ class Layout:
     @property
     def columns(self) -> list[Column]:
         """The columns that are shown."""
-        return [column for column in COLUMNS if column.key in self._widths]
+        return [column for column in self._all if column.key in self._widths]
 
     def _fit(self, room: int) -> None:
-        for key, only_extras in DROPS:
+        for key, only_extras in self._drops:
             if self.used <= room:
                 return
             if only_extras:
@@ -104,7 +112,7 @@ class Layout:
         return [first, second, Text("─" * min(self._width, self.used + VERDICT_WIDTH), style="dim")]
 
     def line(self, line: Line) -> list[Part]:
-        """One variant; where it has no figures, the reason stands in their place."""
+        """Lay out one variant; where it has no figures, the reason stands in their place."""
         text = Text(f"{line.mark} {line.variant}".ljust(self._name), style="bold" if line.role == "winner" else "")
         verdict = Text(line.verdict.text, style=STYLES[line.verdict.tone])
         if not line.cells:
@@ -145,6 +153,21 @@ def _outcome(scores: Scores) -> list[Part]:
     out += [Text(text) for text in filter(None, [against_bf16(scores)])]
     misses = [f"nearest  {name}: {'; '.join(said)}" for name, said in nearest(scores)]
     return out + [_indented(text) for text in misses]
+
+
+def _targets(scores: Scores, width: int) -> list[Part]:
+    """A line per target, where there are several."""
+    found = targets.lines(scores)
+    if not found:
+        return []
+    rows = [targets.HEADS, *found]
+    widths = [max(cell_len(row[n]) for row in rows) for n in range(len(targets.HEADS) - 1)]
+    styles = ["dim", *(STYLES[line.tone] for line in found)]
+    out: list[Part] = [Text()]
+    for row, style in zip(rows, styles, strict=True):
+        start = Text("  " + (" " * GAP).join(row[n].ljust(size) for n, size in enumerate(widths)), style=style)
+        out.append(_beside(start, Text(row[-1], style="dim"), cell_len(start.plain), width))
+    return out
 
 
 def _failures(scores: Scores) -> list[Part]:

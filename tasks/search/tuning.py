@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tasks.records import Paired
+from tasks.kinds.catalogue import Catalogue
+from tasks.records.speed import Paired
 
 Settings = dict[str, str]  # only what differs from a runtime's own defaults
 
 PROMISING = 0.03  # gain of a single change, over both phases, that is worth a closer look
 WORTH = 0.02  # gain of the whole that is worth to be no default any more
-PHASES = ("decode_tokens_per_s", "prefill_tokens_per_s")
 
 
 def single_changes(choices: Mapping[str, Sequence[str]]) -> list[Settings]:
@@ -24,12 +24,12 @@ def single_changes(choices: Mapping[str, Sequence[str]]) -> list[Settings]:
 
 
 def gain(speedups: Mapping[str, float]) -> float:
-    """Both phases as one factor: their geometric mean.
+    """All phases as one factor: their geometric mean.
 
     >>> round(gain({"decode_tokens_per_s": 1.21, "prefill_tokens_per_s": 1.0}), 6)
     1.1
     """
-    return math.exp(sum(math.log(speedups[phase]) for phase in PHASES) / len(PHASES))
+    return math.exp(sum(math.log(value) for value in speedups.values()) / len(speedups))
 
 
 def combination(tried: Sequence[tuple[Settings, Mapping[str, float]]]) -> Settings:
@@ -49,16 +49,24 @@ def combination(tried: Sequence[tuple[Settings, Mapping[str, float]]]) -> Settin
     return {name: value for name, (_, value) in best.items()}
 
 
-def verdict(speedups: Mapping[str, Paired]) -> str:
-    """Why a combination is not kept; empty when it is: better as a whole, surely so in one phase, worse in none."""
-    if not all(phase in speedups for phase in PHASES):
+def not_worth_it(known: Catalogue, speedups: Mapping[str, Paired]) -> str:
+    """Say why a combination is not even worth more timing; empty when it may be."""
+    if not all(phase in speedups for phase in known.deciding):
         return "too few timings count"
-    whole = gain({phase: speedups[phase].value for phase in PHASES})
+    whole = gain({phase: speedups[phase].value for phase in known.deciding})
     if whole <= 1 + WORTH:
         return f"timed again it gains {whole - 1:+.1%} over both phases, which is not worth a change"
-    slower = [phase for phase in PHASES if speedups[phase].high < 1]
+    return ""
+
+
+def verdict(known: Catalogue, speedups: Mapping[str, Paired]) -> str:
+    """Say why a combination is not kept; empty when better as a whole, surely so in a phase, worse in none."""
+    problem = not_worth_it(known, speedups)
+    if problem:
+        return problem
+    slower = [phase for phase in known.deciding if speedups[phase].high < 1]
     if slower:
-        return f"{slower[0].split('_')[0]} is slower with it"
-    if all(speedups[phase].low <= 1 for phase in PHASES):
+        return f"{known[slower[0]].title} is slower with it"
+    if all(speedups[phase].low <= 1 for phase in known.deciding):
         return "its gain does not stand out of the noise"
     return ""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import psutil
+from typing import Any
 
-from tasks.records import Record
-from tasks.serve.running import Running
+import psutil
+from pydantic import model_validator
+
+from tasks.records.base import Record
+from tasks.records.older import with_new_names
+from tasks.serve.options import ServerOptions
 
 
 class Known(Record):
@@ -25,14 +29,20 @@ class Known(Record):
 
 
 class Address(Known):
-    """Where a server listens, what it serves, and which process it is."""
+    """Address of a server, with what it serves and its process."""
 
     host: str
     port: int
     name: str
     version: str
     manifest_sha256: str
-    running: Running = Running()
+    options: ServerOptions = ServerOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, raw: Any) -> Any:
+        """Read what was written when `options` was called `running`."""
+        return with_new_names(raw, {"running": "options"})
 
     @property
     def base(self) -> str:

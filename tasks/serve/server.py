@@ -17,20 +17,20 @@ import psutil
 import uvicorn
 import uvloop
 
-from tasks import config
-from tasks.config import Serve
 from tasks.errors import ModelError, ResourceError
-from tasks.models.text import Text
+from tasks.hardware import cores
+from tasks.kinds.causal_lm.chat import Text
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
-from tasks.serve import app as http
+from tasks.params.serving import Serve
 from tasks.serve.address import Address
-from tasks.serve.health import Health
-from tasks.serve.metrics import Metrics
-from tasks.serve.prediction_log import PredictionLog
-from tasks.serve.process import ModelProcess
-from tasks.serve.running import Running
-from tasks.serve.service import Service
-from tasks.serve.worker import Opening
+from tasks.serve.http import app as http
+from tasks.serve.log.prediction_log import PredictionLog
+from tasks.serve.log.prometheus import Metrics
+from tasks.serve.model.health import Health
+from tasks.serve.model.process import ModelProcess
+from tasks.serve.model.service import Service
+from tasks.serve.model.worker import Opening
+from tasks.serve.options import ServerOptions
 
 LOG = logging.getLogger("edgewright.serve")
 API_KEY = "EDGEWRIGHT_API_KEY"
@@ -40,7 +40,7 @@ PROBE = "What is the capital of France?"
 
 @dataclass(frozen=True)
 class Served:
-    """Which model is served, and what it is called."""
+    """A package that is served, and its name."""
 
     package: Path
     name: str
@@ -65,8 +65,8 @@ class Drained(uvicorn.Server):
 
 
 def serve(
-    served: Served, settings: Serve, log: Path | None, address: Path | None = None, running: Running | None = None,
-    model: Model = ModelProcess,
+    served: Served, settings: Serve, log: Path | None, address: Path | None = None,
+    options: ServerOptions | None = None, model: Model = ModelProcess,
 ) -> None:  # fmt: skip
     """Serve until told to stop.
 
@@ -88,11 +88,11 @@ def serve(
                 name=served.name,
                 version=served.version,
                 manifest_sha256=digest,
-                running=running or Running(),
+                options=options or ServerOptions(),
             ).write(address)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        threads = (running and running.threads) or config.usable_cores()
+        threads = (options and options.threads) or cores.usable_cores()
         runner.run(_run(served, settings, contents, text, log, listens, threads, model))
 
 

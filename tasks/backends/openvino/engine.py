@@ -1,0 +1,74 @@
+"""OpenVINO GenAI's continuous batching, as language models are served to many."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.backends.base import Made, Settings
+from tasks.backends.sampling import Sampling
+
+BLOCK = 32  # tokens of a block of the paged cache on a CPU
+PIECE = 256  # tokens of one step, of prompts and of what is written together
+
+
+class ContinuousEngine:
+    """OpenVINO GenAI's continuous batching over a paged cache."""
+
+    def __init__(self, artifact: Path, threads: int, properties: Settings, slots: int, context: int) -> None:
+        """Load the pipeline with room for `slots` sequences of `context` tokens."""
+        import openvino_genai
+
+        self._genai = openvino_genai
+        wanted = openvino_genai.SchedulerConfig()
+        wanted.max_num_seqs = slots
+        wanted.num_kv_blocks = slots * -(-context // BLOCK) + 1
+        wanted.max_num_batched_tokens = PIECE
+        wanted.dynamic_split_fuse = True
+        wanted.enable_prefix_caching = False
+        options = {"INFERENCE_NUM_THREADS": threads, **properties}
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(artifact), wanted, "CPU", options)
+        self._running: dict[int, tuple[Any, int]] = {}
+
+    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
+        """Begin a request."""
+        import openvino as ov
+
+        asked: dict[str, Any] = {"max_new_tokens": new_tokens, "ignore_eos": True, "logprobs": 1}
+        if not sampling.greedy:
+            asked |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+            # GenAI's own seed is always 0: callers who bring none would all be given the same answer, each time.
+            asked["rng_seed"] = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        prompt = ov.Tensor(np.array([ids], dtype=np.int64))
+        handle = self._pipeline.add_request(key, prompt, self._genai.GenerationConfig(**asked))
+        self._running[key] = (handle, new_tokens)
+
+    def step(self) -> list[Made]:
+        """Run one step of the scheduler, and return the tokens it made."""
+        self._pipeline.step()
+        made = []
+        for key, (handle, left) in list(self._running.items()):
+            while left and handle.can_read():
+                for output in handle.read().values():
+                    for token, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
+                        left -= 1
+                        made.append(Made(key, int(token), float(logprob), left == 0))
+            self._running[key] = (handle, left)
+            if not left:
+                del self._running[key]
+        return made
+
+    def drop(self, key: int) -> None:
+        """Forget a request; its blocks are freed in the next step."""
+        handle, _ = self._running.pop(key, (None, 0))
+        if handle is not None:
+            handle.cancel()
+
+    def close(self) -> None:
+        """Free the pipeline."""
+        self._running.clear()
+        del self._pipeline

@@ -1,0 +1,119 @@
+"""Language models compiled by OpenVINO for logits, and in OpenVINO GenAI as users run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.backends.base import Logits, OnToken, Settings
+from tasks.backends.endings import padded, unpadded
+from tasks.backends.openvino.device import compiled, properties_of
+from tasks.backends.openvino.language import FILE
+
+
+class OpenvinoScorer:
+    """The compiled stateful model, run for teacher-forced logits."""
+
+    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
+        """Compile for the CPU."""
+        self._compiled = compiled(artifact / FILE, threads, properties)
+        self._request = self._compiled.create_infer_request()
+        self._names = {name for port in self._compiled.inputs for name in port.get_names()}
+
+    def _run(self, batch: Sequence[Sequence[int]], past: int, after: Sequence[int]) -> Logits:
+        """Logits, shape (rows, tokens, vocabulary); row i continues the cache of row after[i] of the call before."""
+        rows, total = len(batch), past + len(batch[0])
+        feeds = {
+            "input_ids": np.array(batch, dtype=np.int64),
+            "attention_mask": np.ones((rows, total), dtype=np.int64),
+            "position_ids": np.tile(np.arange(past, total, dtype=np.int64), (rows, 1)),
+            "beam_idx": np.array(after, dtype=np.int32),
+        }
+        self._request.infer({name: value for name, value in feeds.items() if name in self._names})
+        logits: Logits = np.array(self._request.get_tensor("logits").data, dtype=np.float32)
+        return logits
+
+    def score(self, ids: Sequence[int]) -> Logits:
+        """Logits of every position, shape (len(ids), vocabulary)."""
+        self._request.reset_state()
+        logits: Logits = self._run([ids], 0, [0])[0]
+        return logits
+
+    def score_after(
+        self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[Logits]]:
+        """Logits that predict each ending's tokens: beams of the prompts' caches, one an ending."""
+        count, rows = len(endings[0]), padded(endings)
+        self._request.reset_state()
+        logits = self._run(prompts, 0, range(len(prompts)))[:, -1:].repeat(count, axis=0)
+        if len(rows[0]) > 1:
+            after = [i // count for i in range(len(rows))]
+            rest = self._run([row[:-1] for row in rows], len(prompts[0]), after)
+            logits = np.concatenate([logits, rest], axis=1)
+        return unpadded(logits, endings)
+
+    def runtime(self) -> dict[str, str]:
+        """Properties of the compiled model."""
+        return properties_of(self._compiled)
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._request, self._compiled
+
+
+class GenAiSpeaker:
+    """OpenVINO GenAI's pipeline, as users run it."""
+
+    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
+        """Load the pipeline for the CPU."""
+        import openvino_genai
+
+        self._genai = openvino_genai
+        self._artifact, self._threads, self._properties = artifact, threads, properties
+        self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads, **properties)
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Process the prompt and take its next token."""
+        self.generate(ids, 1)
+
+    def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """Greedy continuation of `new_tokens` tokens."""
+        return self._generate([ids], new_tokens, _streamer(self._genai, on_token) if on_token else None)[0]
+
+    def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of prompts of one length, together."""
+        return self._generate(prompts, new_tokens, None)
+
+    def _generate(self, prompts: Sequence[Sequence[int]], new_tokens: int, streamer: Any) -> list[list[int]]:
+        import openvino as ov
+
+        config = self._genai.GenerationConfig(
+            max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, ignore_eos=True
+        )
+        ids = np.array(prompts, dtype=np.int64)
+        given = self._genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
+        result = self._pipeline.generate(given, config, streamer)
+        return [list(row) for row in result.tokens]
+
+    def runtime(self) -> dict[str, str]:
+        """Properties of the same model compiled with the same settings; GenAI does not show its own."""
+        return properties_of(compiled(self._artifact / FILE, self._threads, self._properties))
+
+    def close(self) -> None:
+        """Free the pipeline."""
+        del self._pipeline
+
+
+def _streamer(genai: Any, on_token: OnToken) -> Any:
+    class Streamer(genai.StreamerBase):  # type: ignore[misc]
+        def write(self, token: int | list[int]) -> Any:
+            for one in [token] if isinstance(token, int) else token:
+                on_token(one)
+            return genai.StreamingStatus.RUNNING
+
+        def end(self) -> None: ...
+
+    return Streamer()

@@ -1,0 +1,132 @@
+"""The same request to both versions: some of the callers' asked again, and probes of our own; answers are compared."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import aiohttp
+
+from tasks.kinds.causal_lm.answers import similarity
+from tasks.params.serving import Promotion
+from tasks.promotion.evidence import MARK, Evidence, Kind, texts_of
+from tasks.promotion.rollout import Color, State
+from tasks.promotion.slots import Server
+
+TEXT = ("/v1/completions", "/v1/chat/completions")  # whose answers can be compared
+PAIRS_AT_ONCE = 2
+PROBES = (
+    "What is the capital of France?",
+    "A farmer has 12 sheep and buys 5 more. How many sheep has the farmer?",
+    "Name three things that float on water.",
+    "Explain in one sentence why the sky is blue.",
+    "Write a short greeting to a colleague who comes back from a journey.",
+    "Tom reads 20 pages a day. How many pages does he read in a week?",
+    "What is the opposite of cold?",
+    "List the first five even numbers.",
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """The state and the two slots, which the router goes by."""
+
+    state: State
+    servers: Mapping[Color, Server]
+
+    def base(self, color: Color) -> str | None:
+        """A slot's URL while it may be asked."""
+        return self.servers[color].base
+
+    def version(self, color: Color) -> str:
+        """Version that a slot serves."""
+        return self.state.slot(color).version
+
+
+class Pairs:
+    """Comparisons under way, a few at a time, so that they take little from callers."""
+
+    def __init__(
+        self, view: Callable[[], View], evidence: Evidence, settings: Promotion,
+        client: Callable[[], aiohttp.ClientSession], key: str | None,
+    ) -> None:  # fmt: skip
+        """Note what answers showed in `evidence`; `key` is the API key for probes of our own."""
+        self._view, self._evidence, self._settings, self._client, self._key = view, evidence, settings, client, key
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dice = Random()  # noqa: S311 - a sample, not a secret
+        self._probes = 0
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def mirror(self, path: str, body: bytes, authorization: str | None) -> None:
+        """Ask both versions again what a caller asked, now and then, and compare."""
+        view = self._view()
+        if not _two(view) or len(self._tasks) >= PAIRS_AT_ONCE or self._dice.random() >= self._settings.mirror_share:
+            return
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            return
+        if isinstance(asked, dict):
+            self._begin("mirror", path, asked, authorization)
+
+    def probe(self) -> None:
+        """Ask both versions a question of our own."""
+        if _two(self._view()) and len(self._tasks) < PAIRS_AT_ONCE:
+            content = PROBES[self._probes % len(PROBES)]
+            self._probes += 1
+            asked = {"messages": [{"role": "user", "content": content}]}
+            self._begin("probe", TEXT[1], asked, f"Bearer {self._key}" if self._key else None)
+
+    def _begin(self, kind: Kind, path: str, asked: dict[str, Any], authorization: str | None) -> None:
+        task = asyncio.create_task(self._pair(kind, path, asked, authorization))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pair(self, kind: Kind, path: str, asked: dict[str, Any], authorization: str | None) -> None:
+        view, number = self._view(), f"{MARK[kind]}{uuid.uuid4().hex}"
+        few = {name: value for name, value in asked.items() if name not in ("stream", "stream_options", "n", "user")}
+        few |= {"temperature": 0, "max_tokens": self._settings.compare_tokens}
+        few.pop("max_completion_tokens", None)
+        headers = {"x-request-id": number} | ({"authorization": authorization} if authorization else {})
+        order = [view.state.champion, view.state.challenger]
+        if self._dice.random() < 0.5:  # who is asked second finds the machine as the first left it
+            order.reverse()
+        answers = {color: await self._asked(view, color, path, few, headers) for color in order}
+        old, new = (answers[color] for color in (view.state.champion, view.state.challenger))
+        if _refusal(old) or _refusal(new):
+            return  # the request itself is not one to compare by, or the slot is full
+        both = old[0] == new[0] == 200
+        agreement = similarity(texts_of(old[1]), texts_of(new[1])) if both else None
+        self._evidence.add(number, view.version(view.state.champion), kind, old[0] == 200)
+        self._evidence.add(number, view.version(view.state.challenger), kind, new[0] == 200, agreement)
+
+    async def _asked(
+        self, view: View, color: Color, path: str, asked: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        """Status and body; status 0 when there was no answer, 429 when the slot may not be asked just now."""
+        base = view.base(color)
+        if base is None:
+            return 429, b""
+        try:
+            async with self._client().post(f"{base}{path}", json=asked, headers=headers) as answer:
+                return answer.status, await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return 0, b""
+
+
+def _two(view: View) -> bool:
+    return view.state.phase in ("shadow", "ramp", "ab") and bool(view.version(view.state.challenger))
+
+
+def _refusal(answer: tuple[int, bytes]) -> bool:
+    return 400 <= answer[0] < 500

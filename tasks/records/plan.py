@@ -1,0 +1,49 @@
+"""Which frameworks suit, and how each variant is to be made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tasks.records.base import Record, Support
+from tasks.records.terms import Backend, Framework, Precision, Role
+
+
+class FrameworkChoice(Record):
+    rank: int
+    framework: Framework
+    score: float
+    reasons: tuple[str, ...]
+    support: Support
+
+
+class Selection(Record):
+    """Frameworks in the order in which they suit target, model and requirements (S2, S4)."""
+
+    device: str
+    path: tuple[str, ...]  # the decision tree, question by question
+    ranking: tuple[FrameworkChoice, ...]
+
+
+class Recipe(Record):
+    """Settings that a variant is made by, after the policy adapted it to model and target (S9)."""
+
+    backend: Backend
+    precision: Precision
+    role: Role
+    method: str
+    group_size: int
+    symmetric: bool
+    ratio: float  # share of layers at the low precision; the rest is int8
+    reasons: tuple[str, ...] = ()
+
+
+class PlanEntry(Record):
+    """Decision on one variant, with its reason."""
+
+    variant: str
+    action: Literal["run", "intermediate", "skip"]  # intermediate: made because another is made from it, not measured
+    reason: str
+    source: str  # "model", or "variants/NAME"
+    recipe: Recipe
+    speed_on_device: Support  # ok: timings made here are timings of the target
+    slow_here: bool = False  # the runtime lacks the accelerator that it is made for: MLX without Metal

@@ -1,0 +1,164 @@
+"""What the server does with a request: admit it in turn, generate, watch the clock, note how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from tasks.errors import DataError, ResourceError
+from tasks.kinds.causal_lm.chat import Text, Unfolding
+from tasks.params.serving import Serve
+from tasks.serve.log.prediction_log import Prediction, PredictionLog
+from tasks.serve.log.prometheus import Metrics
+from tasks.serve.log.trace import GenerationRequest, RequestTrace
+from tasks.serve.model.admission import Admission, QueueFullError
+from tasks.serve.model.process import Answer, GoneError, ModelProcess
+from tasks.serve.model.stops import Stops
+from tasks.serve.model.worker import Token
+
+
+class BusyError(ResourceError):
+    """All places are taken, those to wait in as well."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        """Say when to come again."""
+        super().__init__(f"the server is at work on as many requests as it takes; ask again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class LateError(ResourceError):
+    """The deadline passed before the answer was whole."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of an answer: text, its tokens with log-probabilities, and how it ends with it."""
+
+    text: str
+    tokens: tuple[tuple[int, float | None], ...]
+    finish: str | None = None
+
+
+class Service:
+    """Answers from one model process, at most `slots` at a time, others waiting in the order in which they came."""
+
+    def __init__(
+        self, text: Text, process: ModelProcess, settings: Serve, metrics: Metrics, log: PredictionLog, version: str
+    ) -> None:
+        """Join the parts."""
+        self.text, self.process, self.settings = text, process, settings
+        self.metrics, self.log, self.version = metrics, log, version
+        self.draining = False
+        self.admission = Admission(settings.slots, settings.queue)
+        self._mean_s = 1.0  # of a request, smoothed
+
+    def check(self, ids: Sequence[int], new_tokens: int | None) -> int:
+        """Compute how many tokens an answer may have; at most what there is room for; raises DataError when none is."""
+        room = self.settings.context_tokens - len(ids)
+        if not ids:
+            raise DataError("the prompt is empty")
+        if room < 1:
+            raise DataError(
+                f"the prompt has {len(ids)} tokens; with at least one of the answer, "
+                f"{self.settings.context_tokens} fit (serve.context_tokens)"
+            )
+        outside = next((one for one in ids if not 0 <= one < self.text.vocabulary), None)
+        if outside is not None:
+            raise DataError(f"token {outside} is not in the model's vocabulary of {self.text.vocabulary}")
+        return min(self.settings.new_tokens if new_tokens is None else new_tokens, room)
+
+    async def admit(self) -> float:
+        """Wait for a place; returns when this came. `leave` gives the place back. Raises BusyError or GoneError."""
+        arrived = time.monotonic()
+        if not self.process.ready:
+            self.metrics.errors.labels(kind="not-ready").inc()
+            raise GoneError("the model is not loaded yet, or just started again; ask again")
+        try:
+            await self.admission.take(self.settings.deadline_s)
+        except QueueFullError:
+            self.metrics.errors.labels(kind="busy").inc()
+            ahead = 1 + self.admission.waiting / self.settings.slots
+            raise BusyError(max(1, round(self._mean_s * ahead))) from None
+        except TimeoutError:
+            self.metrics.errors.labels(kind="deadline").inc()
+            raise LateError(f"no place became free within {self.settings.deadline_s:g} s") from None
+        except asyncio.CancelledError:
+            self.metrics.errors.labels(kind="gone-away").inc()
+            raise
+        return arrived
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.admission.leave()
+
+    async def chunks(self, asked: GenerationRequest, arrived: float) -> AsyncGenerator[Chunk, None]:
+        """The answer as it comes, the last chunk with its end; a caller that stops listening stops the model."""
+        trace = RequestTrace(arrived, begun=time.monotonic())
+        error = "gone-away"  # unless it ends otherwise
+        self.metrics.queue.observe(trace.begun - arrived if trace.begun else 0.0)
+        answer = self.process.begin(asked.ids, asked.new_tokens, asked.sampling, asked.ends)
+        answer.due(max(0.001, arrived + self.settings.deadline_s - time.monotonic()))
+        self.metrics.under_way.set(self.process.under_way)
+        try:
+            unfolding, stops = self.text.unfolding(), Stops(asked.stop)
+            while not trace.finish:
+                chunk = self._chunk(await self._next(answer), trace, unfolding, stops)
+                if chunk.finish:
+                    error = ""
+                yield chunk
+        except (LateError, GoneError) as problem:
+            error = "deadline" if isinstance(problem, LateError) else "worker"
+            raise
+        finally:
+            answer.close()
+            self._end(asked, trace, error)
+
+    def _chunk(self, made: Sequence[Token], trace: RequestTrace, unfolding: Unfolding, stops: Stops) -> Chunk:
+        """What tokens that came together add to an answer, up to its end: a stop sequence may end it before them."""
+        text, tokens = "", []
+        for token in made:
+            self._observe(trace, token)
+            shown, stopped = ("", False) if token.finish == "stop" else stops.add(unfolding.add(token.id))
+            text += shown
+            if token.finish != "stop":
+                tokens.append((token.id, token.logprob))
+            if stopped or token.finish:
+                trace.finish = "stop" if stopped else str(token.finish)
+                if not stopped:
+                    last, stopped = stops.add(unfolding.rest())
+                    text += last if stopped else last + stops.rest()
+                    trace.finish = "stop" if stopped else trace.finish
+                break
+        trace.text.append(text)
+        return Chunk(text, tuple(tokens), trace.finish or None)
+
+    async def _next(self, answer: Answer) -> list[Token]:
+        try:
+            return await answer.next()
+        except TimeoutError:
+            raise LateError(f"the answer was not whole within {self.settings.deadline_s:g} s") from None
+
+    def _observe(self, trace: RequestTrace, token: Token) -> None:
+        gap = trace.took(token.when, token.logprob)
+        if gap is None:
+            self.metrics.first_token.observe(token.when - trace.arrived)
+        else:
+            self.metrics.inter_token.observe(gap)
+        self.metrics.batch.observe(self.process.under_way)
+
+    def _end(self, asked: GenerationRequest, trace: RequestTrace, error: str) -> None:
+        now = time.monotonic()
+        seconds = now - trace.arrived
+        self.metrics.under_way.set(self.process.under_way)
+        self.metrics.tokens.labels(kind="prompt").inc(len(asked.ids))
+        self.metrics.tokens.labels(kind="generated").inc(trace.tokens)
+        self.metrics.requests.labels(endpoint=asked.endpoint, outcome=error or "ok").inc()
+        self.metrics.suspicious.inc(asked.suspicious)
+        if error:
+            self.metrics.errors.labels(kind=error).inc()
+        else:
+            self.metrics.whole.observe(seconds)
+            self._mean_s += 0.1 * (seconds - self._mean_s)
+        self.log.add(Prediction.of(asked, trace, now, error, self.version, self.settings.log_text))

@@ -1,0 +1,183 @@
+"""The process that holds the model: requests in and tokens out as JSON lines, a step of the engine at a time.
+
+It is a process of its own so that a runtime that dies takes no connection with it, and is started again. It verifies
+the package before it loads anything of it, and ends when its standard input closes.
+
+In: {"add": key, "ids": [...], "new_tokens": n, "temperature": t, "top_p": p, "seed": s, "ends": true}, {"drop": key}.
+Out, once: {"ready": {...}} or {"failed": reason}; then {"made": [[key, [token, logprob, finish, when]], ...]},
+where finish is null, "stop" (an end-of-text token, which is not part of the answer) or "length", and when is in seconds
+of a clock of its own. Tokens that are made faster than anybody reads share a message (see `Pace`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from tasks.backends.base import Engine
+from tasks.backends.sampling import Sampling
+from tasks.backends.table import tokens
+from tasks.errors import EdgewrightError
+from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
+from tasks.records.base import Record
+
+CLOSED: dict[str, Any] = {}  # what the reader says when there is nothing more to read
+
+
+class Opening(Record):
+    """Settings that a worker is started with."""
+
+    package: str
+    manifest_sha256: str | None
+    threads: int
+    slots: int
+    context: int
+    ends: tuple[int, ...]  # tokens that end a text
+    pace_s: float  # between two messages, at least
+
+
+def main(argv: list[str]) -> int:
+    """Load, say so, serve."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what runtimes print belongs to the log
+    opening = Opening.model_validate_json(argv[0])
+    try:
+        engine, ready = _load(opening)
+    except EdgewrightError as error:
+        _say(out, {"failed": str(error)})
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the reason must reach the server
+        _say(out, {"failed": f"{type(error).__name__}: {error}"})
+        return 1
+    _say(out, {"ready": ready})
+    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(inbox,), daemon=True).start()
+    serve(engine, frozenset(opening.ends), inbox, out, opening.pace_s)
+    out.flush()
+    os._exit(0)  # runtimes may crash while they are torn down
+
+
+def _load(opening: Opening) -> tuple[Engine, dict[str, Any]]:
+    package = Path(opening.package)
+    digest = verify_manifest(package, opening.manifest_sha256)
+    contents = Contents.read(package / CONTENTS)
+    # One slot more than is served: the health probe never waits for requests.
+    engine: Engine = tokens(contents.backend).engine(
+        package / "model", opening.threads, opening.slots + 1, opening.context, contents.settings
+    )
+    return engine, {"manifest_sha256": digest, "pid": os.getpid()}
+
+
+class Token(NamedTuple):
+    """One token of an answer, when it was made, and how the answer ends with it."""
+
+    id: int
+    logprob: float | None
+    finish: str | None  # "stop" (an end-of-text token), "length", or not yet
+    when: float  # seconds of the monotonic clock
+
+
+Told = tuple[int, Token]  # which request it is of
+
+
+class Pace:
+    """Choose tokens that wait for the next message, which comes `seconds` after the one before. Pure.
+
+    Each message costs the server and its client time, on few cores the model's own. Nobody waits for a first token or
+    an end: these go at once, with what waited.
+
+    >>> pace = Pace(0.02)
+    >>> [len(pace.add([(1, Token(5, None, None, when))])) for when in (0.0, 0.009, 0.018, 0.027)]
+    [1, 0, 0, 3]
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """0: nothing waits."""
+        self._seconds = seconds
+        self._waiting: list[Told] = []
+        self._begun: set[int] = set()  # requests whose first token was said
+        self._said = 0.0
+
+    def add(self, made: list[Told]) -> list[Told]:
+        """Tokens of one step; returns what is to be said now."""
+        self._waiting += made
+        if not made:
+            return []
+        urgent, now = any(token.finish or key not in self._begun for key, token in made), made[0][1].when
+        return self.rest(now) if urgent or now - self._said >= self._seconds else []
+
+    def rest(self, now: float) -> list[Told]:
+        """All that waits."""
+        told, self._waiting, self._said = self._waiting, [], now
+        self._begun.update(key for key, _ in told)
+        self._begun.difference_update(key for key, token in told if token.finish)
+        return told
+
+    def forget(self, key: int) -> None:
+        """Nobody waits for this request any more."""
+        self._waiting = [one for one in self._waiting if one[0] != key]
+        self._begun.discard(key)
+
+
+def serve(
+    engine: Engine, ends: frozenset[int], inbox: queue.SimpleQueue[dict[str, Any]], out: TextIO, pace_s: float
+) -> None:
+    """Take requests in between steps, until the inbox says that it is closed."""
+    heeds: dict[int, bool] = {}  # requests under way, and whether an end-of-text token ends them
+    pace = Pace(pace_s)
+    while True:
+        while not heeds or not inbox.empty():
+            message = inbox.get()
+            if message is CLOSED:
+                return
+            if "drop" in message:
+                pace.forget(message["drop"])
+            else:  # its prompt may take long to read
+                _tell(out, pace.rest(time.monotonic()))
+            _take(engine, heeds, message)
+        made, now = engine.step(), time.monotonic()
+        told: list[Told] = []
+        for one in made:
+            if one.key not in heeds:
+                continue
+            finish = "stop" if heeds[one.key] and one.token in ends else "length" if one.last else None
+            told.append((one.key, Token(one.token, one.logprob, finish, now)))
+            if finish:
+                del heeds[one.key]
+                engine.drop(one.key)
+        _tell(out, pace.add(told))
+
+
+def _tell(out: TextIO, told: list[Told]) -> None:
+    if told:
+        _say(out, {"made": told})
+
+
+def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any]) -> None:
+    if "drop" in message:
+        if heeds.pop(message["drop"], None) is not None:
+            engine.drop(message["drop"])
+        return
+    sampling = Sampling(message["temperature"], message["top_p"], message["seed"])
+    engine.add(message["add"], message["ids"], message["new_tokens"], sampling)
+    heeds[message["add"]] = message["ends"]
+
+
+def _read(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        inbox.put(json.loads(line))
+    inbox.put(CLOSED)
+
+
+def _say(out: TextIO, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

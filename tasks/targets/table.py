@@ -1,0 +1,46 @@
+"""Kinds of targets by name. One outside of this table is named by its module: `kind: package.module` in a target."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from tasks.errors import ConfigError
+from tasks.targets.base import Anywhere, Kind, Target
+
+MODULES: dict[str, str] = {  # a pod runs the same server as a machine, so both take the same
+    "host-server": "tasks.targets.served",
+    "kubernetes": "tasks.targets.served",
+}
+
+if TYPE_CHECKING:
+    from tasks.targets import served
+
+    _KINDS: tuple[Kind, ...] = (served,)
+    _TARGETS: tuple[Target, ...] = (Anywhere("", ""), served.Served("", ""))
+
+
+def target(kind: str | None, name: str, device: str) -> Target:
+    """The target called `name`, of `kind`; raises ConfigError, with the nearest name, for a kind that is not there."""
+    if kind is None:
+        return Anywhere(name, device)
+    where = f"targets.{name}.kind: {kind!r}"
+    place = MODULES.get(kind, kind if "." in kind else "")
+    if not place:
+        raise ConfigError(f"{where} is not known; {_hint(kind)}")
+    try:
+        module = importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if not place.startswith(error.name or "."):
+            raise  # it is there, and what it imports is not
+        raise ConfigError(f"{where}: there is no such module; {_hint(kind)}") from None
+    if not callable(getattr(module, "target", None)):
+        raise ConfigError(f"{where} is no kind of target: it lacks target(name, device); see tasks/targets/base.py")
+    return cast(Kind, module).target(name, device)
+
+
+def _hint(kind: str) -> str:
+    close = difflib.get_close_matches(kind, MODULES, n=1, cutoff=0.4)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    return f"{meant}allowed: {', '.join(MODULES)}, or a module of yours, as in package.module"
