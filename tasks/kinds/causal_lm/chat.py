@@ -1,0 +1,261 @@
+"""What stands between people and a packaged model: prompts and conversations to token ids, and token ids to text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template, TemplateError
+from jinja2.ext import Extension
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tasks.errors import DataError, ModelError
+from tasks.sources.text import mended
+
+HELD = 8  # tokens that are kept back at most: a character has four bytes, a few tokens more may be none at all
+UNFINISHED = 3  # bytes, and so tokens, of a character that is not whole
+SHIELD = re.compile("\ue000(\\d+)\ue001")  # private characters, which a message may not hold
+_MARKS = {0xE000: None, 0xE001: None}
+
+
+class Text:
+    """The tokenizer of a package, with its chat template where it has one.
+
+    By `tokenizers` and Jinja alone: transformers brings PyTorch, hundreds of megabytes beside a small model.
+    """
+
+    def __init__(self, folder: Path, chat: bool) -> None:
+        """Read `folder`, the package's tokenizer; raises ModelError where it cannot be read."""
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # of its own kind, and of no class in particular
+            raise ModelError(f"{folder} holds no tokenizer that can be read: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._config = _json(folder / "tokenizer_config.json")
+        self._special = _special(self._config | _json(folder / "special_tokens_map.json"))
+        self._folder, self.chat = folder, chat
+        eos = self._special.get("eos_token")
+        self.ends = end_tokens(folder, None if eos is None else self._tokenizer.token_to_id(eos))
+        known = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        self.vocabulary = min(known, rows_of_embedding(folder) or known)
+
+    def special_tokens(self) -> tuple[tuple[str, int], ...]:
+        """Tokens that mean something else than their text, the longest first, with their ids."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        named = [(token.content, int(number)) for number, token in added.items() if token.special]
+        return tuple(sorted(named, key=lambda one: -len(one[0])))
+
+    @cached_property
+    def _written(self) -> re.Pattern[str] | None:
+        """Special tokens as they stand in a text; Gemma has some thousand, so it is made once."""
+        special = [re.escape(token) for token, _ in self.special_tokens()]
+        return re.compile("|".join(special)) if special else None
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text as it is, special tokens in it read as such."""
+        return list(self._tokenizer.encode(mended(text)[0]).ids)
+
+    def converse(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a conversation that the model is to continue; raises DataError where the template refuses it.
+
+        Special tokens that somebody wrote into a message are read as the text that they are.
+        """
+        if not self.chat:
+            return self.encode("\n".join(str(message["content"]) for message in messages))
+        shielded, written = _shielded(messages, self._written)
+        text = self.render(shielded)
+        if not written:
+            return self._ids(text)
+        parts = SHIELD.split(text)  # what stands between, and in every second place the number of what was written
+        return [
+            one
+            for place, part in enumerate(parts)
+            for one in (self._literal(written[int(part)]) if place % 2 else self._ids(part))
+        ]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _literal(self, text: str) -> list[int]:
+        self._tokenizer.encode_special_tokens = True
+        try:
+            return self._ids(text)
+        finally:
+            self._tokenizer.encode_special_tokens = False
+
+    def render(self, messages: Sequence[Mapping[str, Any]], ask: bool = True) -> str:
+        """The conversation as the template writes it; `ask`: with what makes the model answer."""
+        template = self._template
+        try:
+            return template.render(messages=list(messages), add_generation_prompt=ask, **self._special)
+        except TemplateError as error:
+            raise DataError(f"the model's chat template refuses these messages: {error}") from error
+        except Exception as error:  # the template came with the model, and may do anything
+            said = f"{type(error).__name__}: {error}"
+            raise DataError(f"the model's chat template cannot render these messages ({said})") from error
+
+    @cached_property
+    def _template(self) -> Template:
+        """The chat template, in a sandbox: it came with the model."""
+        file, stated = self._folder / "chat_template.jinja", self._config.get("chat_template")
+        if isinstance(stated, list):  # several by name
+            stated = next((one["template"] for one in stated if one.get("name") == "default"), None)
+        source = file.read_text(encoding="utf-8") if file.is_file() else stated
+        if not isinstance(source, str):
+            raise ModelError(f"{self._folder} holds no chat template")
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
+        )
+        environment.filters["tojson"] = _tojson
+        environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+        try:
+            return environment.from_string(source)
+        except TemplateError as error:
+            raise ModelError(f"the chat template in {self._folder} cannot be read: {error}") from error
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token(self, number: int) -> str:
+        """The text of one token, special or not."""
+        return str(self._tokenizer.decode([number], skip_special_tokens=False))
+
+    def unfolding(self) -> Unfolding:
+        """Text of tokens as they come."""
+        return Unfolding(self._tokenizer)
+
+
+class Generation(Extension):
+    """Templates mark what the assistant says by a `generation` block; here its content is all that counts."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Any) -> Any:
+        """The nodes inside."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _shielded(
+    messages: Sequence[Mapping[str, Any]], pattern: re.Pattern[str] | None
+) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The messages with a numbered mark for each special token that their text holds, and what each mark stands for."""
+    written: list[str] = []
+
+    def mark(found: re.Match[str]) -> str:
+        written.append(found.group())
+        return f"\ue000{len(written) - 1}\ue001"
+
+    def shielded(value: Any) -> Any:
+        if isinstance(value, str):
+            clean = mended(value)[0].translate(_MARKS)
+            return pattern.sub(mark, clean) if pattern else clean
+        if isinstance(value, list):
+            return [shielded(one) for one in value]
+        if isinstance(value, Mapping):
+            return {key: one if key == "role" else shielded(one) for key, one in value.items()}
+        return value
+
+    return [shielded(message) for message in messages], written
+
+
+def _refuse(why: str) -> None:
+    raise TemplateError(why)
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A settings file; empty where there is none. Raises ModelError for one that is not JSON."""
+    try:
+        read = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON: {error}; package the model again") from error
+    return read if isinstance(read, dict) else {}
+
+
+def _special(config: Mapping[str, Any]) -> dict[str, str]:
+    """Special tokens by name, stated as texts or as records.
+
+    >>> _special({"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None, "model_max_length": 9})
+    {'bos_token': '<s>', 'eos_token': '</s>'}
+    """
+    named = {name: value for name, value in config.items() if name.endswith("_token")}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in named.items()}
+    return {name: value for name, value in texts.items() if isinstance(value, str)}
+
+
+class Unfolding:
+    """Text of one answer, token by token; bytes of a character that is not whole yet are kept back."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """`tokenizer` is a `tokenizers.Tokenizer`."""
+        self._tokenizer = tokenizer
+        self._before: list[int] = []  # tokens shown last: some texts depend on the token before them
+        self._held: list[int] = []  # not shown yet
+
+    def add(self, token: int) -> str:
+        """Return the text that this token adds, maybe none yet.
+
+        What was shown stays as it is, also where later bytes turn a byte before them into another character.
+        """
+        self._held.append(token)
+        if not self._added().endswith("\ufffd"):
+            return self._shown(len(self._held))
+        return self._shown(self._settled()) if len(self._held) >= HELD else ""
+
+    def rest(self) -> str:
+        """Return what was kept back, when no more comes."""
+        return self._shown(len(self._held)) if self._held else ""
+
+    def _settled(self) -> int:
+        """How many of the tokens kept back to show: up to where a character begins that may not be whole.
+
+        A text may hold U+FFFD itself, so that its end tells nothing; where the parts before and after give the same
+        as the whole, no character is cut.
+        """
+        whole = self._added()
+        for count in range(len(self._held) - UNFINISHED, len(self._held)):
+            if self._added(count) + self._decoded(self._held[count:]) == whole:
+                return count
+        return len(self._held)
+
+    def _added(self, count: int | None = None) -> str:
+        known = self._decoded(self._before)
+        return self._decoded(self._before + self._held[:count])[len(known) :]
+
+    def _shown(self, count: int) -> str:
+        text, shown = self._added(count), self._held[:count]
+        # Tokens without a text, special ones, are no beginning before which a space would be left out.
+        self._before = shown if text else (self._before + shown)[-HELD:]
+        self._held = self._held[count:]
+        return text
+
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True)) if ids else ""
+
+
+def end_tokens(tokenizer: Path, own: int | None) -> frozenset[int]:
+    """Ids that end a text: the tokenizer's own and those of generation_config.json."""
+    stated = _json(tokenizer / "generation_config.json").get("eos_token_id")
+    listed = stated if isinstance(stated, list) else [stated]
+    return frozenset(int(token) for token in (*listed, own) if token is not None)
+
+
+def rows_of_embedding(folder: Path) -> int:
+    """How many tokens the model has a row for, by the configuration beside the tokenizer; 0 where there is none."""
+    config = _json(folder / "config.json")
+    inner = config.get("text_config")
+    stated = config.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
+    return stated if isinstance(stated, int) else 0
