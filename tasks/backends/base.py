@@ -96,6 +96,7 @@ class Made(NamedTuple):
     token: int
     logprob: float | None  # nats, under the model itself; None where the runtime does not tell
     last: bool  # as many tokens as were asked for are made
+    top: tuple[tuple[int, float], ...] = ()  # the likeliest tokens with theirs, as many as were asked for
 
 
 class Engine(Protocol):

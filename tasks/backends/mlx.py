@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from tasks.backends.base import (
     check_family,
 )  # fmt: skip
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.sampling import Sampler, Sampling
+from tasks.backends.sampling import Drawn, Sampler, Sampling
 from tasks.backends.traits import Advice, Groups, Traits
 from tasks.errors import UnsupportedError
 from tasks.records.base import Support
@@ -278,20 +279,24 @@ class MlxEngine:
         self._session, self._mx = session, session._mx
         self._batch = BatchGenerator(session._model, completion_batch_size=slots, prefill_batch_size=1)
         self._running: dict[int, tuple[int, int]] = {}  # mlx-lm's number -> our key, tokens left
+        self._drawn: dict[int, deque[Drawn]] = {}  # our key -> what its sampler chose and was not told yet
 
     def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
         """Begin a request."""
-        [number] = self._batch.insert([list(ids)], max_tokens=[new_tokens], samplers=[self._sampler(sampling)])
+        [number] = self._batch.insert(
+            [list(ids)], max_tokens=[new_tokens], samplers=[self._sampler(key, ids, sampling)]
+        )
         self._running[number] = (key, new_tokens)
 
-    def _sampler(self, sampling: Sampling) -> Any:
-        if sampling.greedy:
-            return None
-        own = Sampler(sampling)
+    def _sampler(self, key: int, ids: Sequence[int], sampling: Sampling) -> Any:
+        if sampling == Sampling(seed=sampling.seed) and sampling.guide is None:
+            return None  # greedy, and nothing else is asked: the generator's own
+        own, drawn = Sampler(sampling, ids), deque[Drawn]()
+        self._drawn[key] = drawn
 
         def draw(logprobs: Any) -> Any:
-            rows = np.array(logprobs.astype(self._mx.float32))
-            return self._mx.array([own.next(row)[0] for row in rows])
+            drawn.extend(own.next(row) for row in np.array(logprobs.astype(self._mx.float32)))
+            return self._mx.array([drawn[-1].token])
 
         return draw
 
@@ -303,10 +308,12 @@ class MlxEngine:
         for one in self._batch.next()[1]:
             key, left = self._running[one.uid]
             token = int(one.token)
-            made.append(Made(key, token, float(one.logprobs[token].item()), left == 1))
+            top = self._drawn[key].popleft().top if key in self._drawn else ()
+            made.append(Made(key, token, float(one.logprobs[token].item()), left == 1, top))
             self._running[one.uid] = (key, left - 1)
             if left == 1:
                 del self._running[one.uid]
+                self._drawn.pop(key, None)
         return made
 
     def drop(self, key: int) -> None:
@@ -314,6 +321,7 @@ class MlxEngine:
         for number in [number for number, (own, _) in self._running.items() if own == key]:
             del self._running[number]
             self._batch.remove([number])
+        self._drawn.pop(key, None)
 
     def close(self) -> None:
         """Free generator and model."""

@@ -26,9 +26,9 @@ from tasks.backends.base import (
 from tasks.backends.endings import padded, unpadded
 from tasks.backends.files import link_files
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.sampling import Sampler, Sampling
+from tasks.backends.sampling import Sampler, Sampling, Stream
 from tasks.backends.traits import Traits
-from tasks.backends.turns import Interleaved, Stream
+from tasks.backends.turns import Interleaved
 from tasks.errors import UnsupportedError
 from tasks.params.pipeline import Variant
 from tasks.records.base import Support
@@ -208,15 +208,15 @@ class TorchSession:
 
     def stream(self, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> Stream:
         """Tokens of one request with their log-probabilities, for as long as they are taken."""
-        sampler = Sampler(sampling)
+        sampler = Sampler(sampling, ids)
         batch, past = self._ids(ids), None
         while True:
             with self._torch.inference_mode():
                 result = self._model(batch, past_key_values=past, use_cache=True, logits_to_keep=1)
                 past = result.past_key_values
-                token, logprob = sampler.next(result.logits[0, -1].float().numpy())
-                batch = self._ids([token])
-            yield token, logprob
+                drawn = sampler.next(result.logits[0, -1].float().numpy())
+                batch = self._ids([drawn.token])
+            yield drawn
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Greedy continuations of prompts of one length, together."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from tasks.backends.base import Made
-from tasks.backends.sampling import Sampling
-
-Stream = Iterator[tuple[int, float | None]]  # tokens with their log-probabilities, without end
+from tasks.backends.sampling import Sampling, Stream
 
 
 class Interleaved:
@@ -31,8 +29,8 @@ class Interleaved:
             self._running[key] = (self._begin(ids, new_tokens, sampling), new_tokens)
         made = []
         for key, (stream, left) in list(self._running.items()):
-            token, logprob = next(stream)
-            made.append(Made(key, token, logprob, left == 1))
+            drawn = next(stream)
+            made.append(Made(key, drawn.token, drawn.logprob, left == 1, drawn.top))
             self._running[key] = (stream, left - 1)
             if left == 1:
                 del self._running[key]

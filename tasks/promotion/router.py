@@ -28,7 +28,7 @@ from tasks.promotion.evidence import MARK, Evidence
 from tasks.promotion.pairs import TEXT, Pairs, View
 from tasks.promotion.rollout import OTHER, Color
 from tasks.serve.http.middleware import BODY_S
-from tasks.serve.http.openai_api import error
+from tasks.serve.http.openai_form import error
 
 LOG = logging.getLogger("edgewright.router")
 ASKING = re.compile(r"/v1/(chat/)?completions|/v2/models/[^/]+(/versions/[^/]+)?/infer")

@@ -59,7 +59,7 @@ class GgufEngine:
         """Begin a request."""
         number = min(self._free)  # llama.cpp computes a batch in one piece only over sequences that follow one another
         self._free.remove(number)
-        self._running[key] = _Sequence(key, number, list(ids), 0, new_tokens, Sampler(sampling))
+        self._running[key] = _Sequence(key, number, list(ids), 0, new_tokens, Sampler(sampling, ids))
 
     def step(self) -> list[Made]:
         """One batch: the last token of each sequence that writes, in order of their numbers (out of order each is
@@ -90,11 +90,11 @@ class GgufEngine:
 
     def _next(self, one: _Sequence, place: int) -> Made:
         pointer = self._lib.llama_get_logits_ith(self._context, place)
-        token, logprob = one.sampler.next(np.ctypeslib.as_array(pointer, shape=(self._vocabulary,)))
-        one.pending, one.left = [token], one.left - 1
+        drawn = one.sampler.next(np.ctypeslib.as_array(pointer, shape=(self._vocabulary,)))
+        one.pending, one.left = [drawn.token], one.left - 1
         if not one.left:
             self.drop(one.key)
-        return Made(one.key, token, logprob, not one.left)
+        return Made(one.key, drawn.token, drawn.logprob, not one.left, drawn.top)
 
     def drop(self, key: int) -> None:
         """Forget a request and what the cache holds of it."""

@@ -11,8 +11,7 @@ import numpy as np
 
 from tasks.backends.base import Logits, OnToken, Settings
 from tasks.backends.onnx.language import ACCURACY_LEVEL, FILE
-from tasks.backends.sampling import Sampler, Sampling
-from tasks.backends.turns import Stream
+from tasks.backends.sampling import Sampler, Sampling, Stream
 
 Cache = dict[str, Any]  # input name -> array
 
@@ -127,13 +126,13 @@ class GenAiSpeaker:
         """Tokens of one request with their log-probabilities, for as long as they are taken."""
         params = self._og.GeneratorParams(self._model)
         params.set_search_options(max_length=len(ids) + new_tokens, do_sample=False)
-        generator, sampler = self._og.Generator(self._model, params), Sampler(sampling)
+        generator, sampler = self._og.Generator(self._model, params), Sampler(sampling, ids)
         generator.append_tokens(np.array(ids, dtype=np.int32))
         for made in range(new_tokens):
-            token, logprob = sampler.next(np.asarray(generator.get_logits(), dtype=np.float32).reshape(-1))
-            yield token, logprob
+            drawn = sampler.next(np.asarray(generator.get_logits(), dtype=np.float32).reshape(-1))
+            yield drawn
             if made + 1 < new_tokens:
-                generator.append_tokens(np.array([token], dtype=np.int32))
+                generator.append_tokens(np.array([drawn.token], dtype=np.int32))
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Greedy continuations of prompts of one length, together."""

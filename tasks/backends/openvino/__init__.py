@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.backends.base import BEGINNING, NEW_TOKENS, QUESTION, Family, Names, Settings, Tunable, Work, check_family
 from tasks.backends.openvino import device, graphs, language
 from tasks.backends.openvino.arrays import OpenvinoArrays
-from tasks.backends.openvino.engine import ContinuousEngine
+from tasks.backends.openvino.engine import OpenvinoEngine
 from tasks.backends.openvino.tokens import GenAiSpeaker, OpenvinoScorer
 from tasks.backends.packages import installed, versions_of
 from tasks.backends.traits import Advice, Groups, Traits
@@ -78,11 +78,9 @@ def speaker(artifact: Path, threads: int, settings: Settings | None = None) -> G
     return GenAiSpeaker(artifact, *device.asked(threads, settings))
 
 
-def engine(
-    artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None
-) -> ContinuousEngine:
-    """Open the IR in GenAI's continuous batching."""
-    return ContinuousEngine(artifact, *device.asked(threads, settings), slots, context)
+def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> OpenvinoEngine:
+    """Open the IR in GenAI's continuous batching, and beside it where a request needs logits."""
+    return OpenvinoEngine(artifact, *device.asked(threads, settings), slots, context)
 
 
 def arrays(artifact: Path, threads: int, settings: Settings | None = None) -> OpenvinoArrays:

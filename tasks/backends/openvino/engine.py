@@ -1,4 +1,4 @@
-"""OpenVINO GenAI's continuous batching, as language models are served to many."""
+"""Language models in OpenVINO served to many: GenAI's continuous batching, and beside it what needs logits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.base import Made, Settings
+from tasks.backends.openvino.tokens import PIECE, OpenvinoStreams
 from tasks.backends.sampling import Sampling
+from tasks.backends.turns import Interleaved
 
 BLOCK = 32  # tokens of a block of the paged cache on a CPU
-PIECE = 256  # tokens of one step, of prompts and of what is written together
 
 
 class ContinuousEngine:
@@ -41,6 +42,8 @@ class ContinuousEngine:
         asked: dict[str, Any] = {"max_new_tokens": new_tokens, "ignore_eos": True, "logprobs": 1}
         if not sampling.greedy:
             asked |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+            asked |= {"min_p": sampling.min_p} if sampling.min_p else {}
+            asked |= {"top_k": sampling.top_k} if sampling.top_k else {}
             # GenAI's own seed is always 0: callers who bring none would all be given the same answer, each time.
             asked["rng_seed"] = secrets.randbits(63) if sampling.seed is None else sampling.seed
         prompt = ov.Tensor(np.array([ids], dtype=np.int64))
@@ -49,6 +52,8 @@ class ContinuousEngine:
 
     def step(self) -> list[Made]:
         """Run one step of the scheduler, and return the tokens it made."""
+        if not self._running:
+            return []
         self._pipeline.step()
         made = []
         for key, (handle, left) in list(self._running.items()):
@@ -72,3 +77,43 @@ class ContinuousEngine:
         """Free the pipeline."""
         self._running.clear()
         del self._pipeline
+
+
+class OpenvinoEngine:
+    """GenAI's continuous batching for whom it can serve; who needs logits takes turns in the same model, compiled bare.
+
+    GenAI shows no logits, and holds an answer to no form but by a library of its own. The bare model is compiled when
+    it is first asked for: its weights take their memory a second time.
+    """
+
+    def __init__(self, artifact: Path, threads: int, properties: Settings, slots: int, context: int) -> None:
+        """Load the pipeline with room for `slots` sequences of `context` tokens."""
+        self._asked = (artifact, threads, properties)
+        self._batches = ContinuousEngine(artifact, threads, properties, slots, context)
+        self._turns: Interleaved | None = None
+
+    def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
+        """Begin a request."""
+        if not (sampling.bias or sampling.penalized or sampling.top or sampling.guide):
+            self._batches.add(key, ids, new_tokens, sampling)
+            return
+        if self._turns is None:
+            bare = OpenvinoStreams(*self._asked)
+            self._turns = Interleaved(bare.stream, bare.close)
+        self._turns.add(key, ids, new_tokens, sampling)
+
+    def step(self) -> list[Made]:
+        """A step of the batch, and a token of each that takes turns."""
+        return self._batches.step() + (self._turns.step() if self._turns else [])
+
+    def drop(self, key: int) -> None:
+        """Forget a request; its blocks are freed in the next step."""
+        self._batches.drop(key)
+        if self._turns:
+            self._turns.drop(key)
+
+    def close(self) -> None:
+        """Free both."""
+        if self._turns:
+            self._turns.close()
+        self._batches.close()

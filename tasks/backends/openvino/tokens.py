@@ -12,18 +12,22 @@ from tasks.backends.base import Logits, OnToken, Settings
 from tasks.backends.endings import padded, unpadded
 from tasks.backends.openvino.device import compiled, properties_of
 from tasks.backends.openvino.language import FILE
+from tasks.backends.sampling import Sampler, Sampling, Stream
+
+PIECE = 256  # tokens of a prompt that are processed at once
 
 
-class OpenvinoScorer:
-    """The compiled stateful model, run for teacher-forced logits."""
+class _Cache:
+    """One infer request of a compiled stateful model, with its cache of keys and values."""
 
-    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
-        """Compile for the CPU."""
-        self._compiled = compiled(artifact / FILE, threads, properties)
-        self._request = self._compiled.create_infer_request()
-        self._names = {name for port in self._compiled.inputs for name in port.get_names()}
+    def __init__(self, model: Any) -> None:
+        self._request = model.create_infer_request()
+        self._names = {name for port in model.inputs for name in port.get_names()}
 
-    def _run(self, batch: Sequence[Sequence[int]], past: int, after: Sequence[int]) -> Logits:
+    def reset(self) -> None:
+        self._request.reset_state()
+
+    def run(self, batch: Sequence[Sequence[int]], past: int, after: Sequence[int]) -> Logits:
         """Logits, shape (rows, tokens, vocabulary); row i continues the cache of row after[i] of the call before."""
         rows, total = len(batch), past + len(batch[0])
         feeds = {
@@ -36,9 +40,43 @@ class OpenvinoScorer:
         logits: Logits = np.array(self._request.get_tensor("logits").data, dtype=np.float32)
         return logits
 
+
+class OpenvinoStreams:
+    """The compiled stateful model, a request and its cache for each answer, the next token chosen by us."""
+
+    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
+        """Compile for the CPU."""
+        self._compiled = compiled(artifact / FILE, threads, properties)
+
+    def stream(self, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> Stream:
+        """Tokens of one request, for as long as they are taken."""
+        cache, sampler, batch, past = _Cache(self._compiled), Sampler(sampling, ids), list(ids), 0
+        while True:
+            piece, batch = batch[:PIECE], batch[PIECE:]  # the logits of a whole prompt may take hundreds of megabytes
+            logits = cache.run([piece], past, [0])[0, -1]
+            past += len(piece)
+            if not batch:
+                drawn = sampler.next(logits)
+                yield drawn
+                batch = [drawn.token]
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._compiled
+
+
+class OpenvinoScorer:
+    """The compiled stateful model, run for teacher-forced logits."""
+
+    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
+        """Compile for the CPU."""
+        self._compiled = compiled(artifact / FILE, threads, properties)
+        self._cache = _Cache(self._compiled)
+        self._run = self._cache.run
+
     def score(self, ids: Sequence[int]) -> Logits:
         """Logits of every position, shape (len(ids), vocabulary)."""
-        self._request.reset_state()
+        self._cache.reset()
         logits: Logits = self._run([ids], 0, [0])[0]
         return logits
 
@@ -47,7 +85,7 @@ class OpenvinoScorer:
     ) -> list[list[Logits]]:
         """Logits that predict each ending's tokens: beams of the prompts' caches, one an ending."""
         count, rows = len(endings[0]), padded(endings)
-        self._request.reset_state()
+        self._cache.reset()
         logits = self._run(prompts, 0, range(len(prompts)))[:, -1:].repeat(count, axis=0)
         if len(rows[0]) > 1:
             after = [i // count for i in range(len(rows))]
@@ -61,7 +99,7 @@ class OpenvinoScorer:
 
     def close(self) -> None:
         """Free the model."""
-        del self._request, self._compiled
+        del self._run, self._cache, self._compiled
 
 
 class GenAiSpeaker:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateError
-from jinja2.ext import Extension
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from tasks.errors import DataError, ModelError
+from tasks.errors import ModelError
+from tasks.kinds.causal_lm import templates
+from tasks.kinds.causal_lm.calling import CallForm, Tool, form_of, native, plain, with_tools
+from tasks.kinds.causal_lm.templates import ChatTemplate
 from tasks.sources.text import mended
 
 HELD = 8  # tokens that are kept back at most: a character has four bytes, a few tokens more may be none at all
@@ -63,23 +61,31 @@ class Text:
         """Token ids of a text as it is, special tokens in it read as such."""
         return list(self._tokenizer.encode(mended(text)[0]).ids)
 
-    def converse(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def converse(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool] = ()) -> list[int]:
         """Token ids of a conversation that the model is to continue; raises DataError where the template refuses it.
 
-        Special tokens that somebody wrote into a message are read as the text that they are.
+        Special tokens that somebody wrote into a message are read as the text that they are. A message may have
+        `tool_calls`, or be a tool's result; `tools` are what the answer may call. Templates that know none of it are
+        given it as text.
         """
         if not self.chat:
-            return self.encode("\n".join(str(message["content"]) for message in messages))
-        shielded, written = _shielded(messages, self._written)
-        text = self.render(shielded)
-        if not written:
+            told = with_tools(messages, [tool.stated for tool in tools]) if tools else messages
+            return self.encode("\n".join(plain(message, self.calls)["content"] for message in told))
+        shield = _Shield(self._written)
+        text = self.render(shield.over(list(messages)), tools=shield.over([tool.stated for tool in tools]))
+        if not shield.written:
             return self._ids(text)
         parts = SHIELD.split(text)  # what stands between, and in every second place the number of what was written
         return [
             one
             for place, part in enumerate(parts)
-            for one in (self._literal(written[int(part)]) if place % 2 else self._ids(part))
+            for one in (self._literal(shield.written[int(part)]) if place % 2 else self._ids(part))
         ]
+
+    @cached_property
+    def calls(self) -> CallForm:
+        """How the model writes calls of tools."""
+        return form_of(self._template.source if self.chat else "")
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -91,35 +97,19 @@ class Text:
         finally:
             self._tokenizer.encode_special_tokens = False
 
-    def render(self, messages: Sequence[Mapping[str, Any]], ask: bool = True) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], ask: bool = True, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> str:
         """The conversation as the template writes it; `ask`: with what makes the model answer."""
         template = self._template
-        try:
-            return template.render(messages=list(messages), add_generation_prompt=ask, **self._special)
-        except TemplateError as error:
-            raise DataError(f"the model's chat template refuses these messages: {error}") from error
-        except Exception as error:  # the template came with the model, and may do anything
-            said = f"{type(error).__name__}: {error}"
-            raise DataError(f"the model's chat template cannot render these messages ({said})") from error
+        if tools and not template.knows("tools"):
+            messages, tools = with_tools(messages, tools), ()
+        written = [native(one) if template.knows("tool_calls") else plain(one, self.calls) for one in messages]
+        return template.render(written, ask, tools)
 
     @cached_property
-    def _template(self) -> Template:
-        """The chat template, in a sandbox: it came with the model."""
-        file, stated = self._folder / "chat_template.jinja", self._config.get("chat_template")
-        if isinstance(stated, list):  # several by name
-            stated = next((one["template"] for one in stated if one.get("name") == "default"), None)
-        source = file.read_text(encoding="utf-8") if file.is_file() else stated
-        if not isinstance(source, str):
-            raise ModelError(f"{self._folder} holds no chat template")
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-        try:
-            return environment.from_string(source)
-        except TemplateError as error:
-            raise ModelError(f"the chat template in {self._folder} cannot be read: {error}") from error
+    def _template(self) -> ChatTemplate:
+        return templates.read(self._folder, self._config, self._special)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
@@ -129,51 +119,36 @@ class Text:
         """The text of one token, special or not."""
         return str(self._tokenizer.decode([number], skip_special_tokens=False))
 
+    def written(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens as they are written."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def unfolding(self) -> Unfolding:
         """Text of tokens as they come."""
         return Unfolding(self._tokenizer)
 
 
-class Generation(Extension):
-    """Templates mark what the assistant says by a `generation` block; here its content is all that counts."""
+class _Shield:
+    """Puts a numbered mark for each special token that a text holds, and keeps what each mark stands for."""
 
-    tags = {"generation"}
+    def __init__(self, pattern: re.Pattern[str] | None) -> None:
+        self._pattern = pattern
+        self.written: list[str] = []
 
-    def parse(self, parser: Any) -> Any:
-        """The nodes inside."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _shielded(
-    messages: Sequence[Mapping[str, Any]], pattern: re.Pattern[str] | None
-) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """The messages with a numbered mark for each special token that their text holds, and what each mark stands for."""
-    written: list[str] = []
-
-    def mark(found: re.Match[str]) -> str:
-        written.append(found.group())
-        return f"\ue000{len(written) - 1}\ue001"
-
-    def shielded(value: Any) -> Any:
+    def over(self, value: Any) -> Any:
+        """The value with all its texts marked, but for roles and keys."""
         if isinstance(value, str):
             clean = mended(value)[0].translate(_MARKS)
-            return pattern.sub(mark, clean) if pattern else clean
+            return self._pattern.sub(self._mark, clean) if self._pattern else clean
         if isinstance(value, list):
-            return [shielded(one) for one in value]
+            return [self.over(one) for one in value]
         if isinstance(value, Mapping):
-            return {key: one if key == "role" else shielded(one) for key, one in value.items()}
+            return {mended(str(key))[0]: one if key == "role" else self.over(one) for key, one in value.items()}
         return value
 
-    return [shielded(message) for message in messages], written
-
-
-def _refuse(why: str) -> None:
-    raise TemplateError(why)
-
-
-def _tojson(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    def _mark(self, found: re.Match[str]) -> str:
+        self.written.append(found.group())
+        return f"\ue000{len(self.written) - 1}\ue001"
 
 
 def _json(file: Path) -> dict[str, Any]:

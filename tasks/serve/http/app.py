@@ -6,11 +6,14 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -20,7 +23,8 @@ from tasks.errors import DataError
 from tasks.packaging.manifest import Contents
 from tasks.serve.http import oip, openai_api
 from tasks.serve.http.middleware import Middleware
-from tasks.serve.http.openai_api import ChatRequest, CompletionRequest, Form
+from tasks.serve.http.openai_api import ChatRequest, CompletionRequest
+from tasks.serve.http.openai_form import Form, error
 from tasks.serve.http.responses import GoneAwayError, respond, unless_gone, whole_answers
 from tasks.serve.log.prediction_log import Judgement
 from tasks.serve.log.trace import GenerationRequest
@@ -28,15 +32,17 @@ from tasks.serve.model.health import Health
 from tasks.serve.model.process import GoneError
 from tasks.serve.model.service import BusyError, LateError, Service
 
+PAGE = Path(__file__).parent / "page"
 GONE_AWAY = 499  # the client closed the connection; nobody reads this answer
 
 
 def create(service: Service, health: Health, contents: Contents, name: str, api_key: str | None = None) -> Any:
     """The ASGI application that serves one model under `name`; the caller runs process and probe."""
-    app = FastAPI(title="Edgewright", version=service.version, docs_url=None, redoc_url=None)
+    app = FastAPIOffline(title="Edgewright", version=service.version, redoc_url=None, static_url="/docs/files")
     _errors(app, service)
     _health(app, service, health, name)
-    _openai(app, service, name)
+    _openai(app, service, name, _card(contents))
+    _pages(app)
     _oip(app, service, health, contents, name)
     guarded = Middleware(app, service.settings.body_kb * 1024, api_key, service.metrics)
     if not service.settings.cors:
@@ -61,25 +67,25 @@ def _errors(app: FastAPI, service: Service) -> None:
         where = ".".join(str(part) for part in first["loc"] if part != "body")
         service.metrics.errors.labels(kind="malformed").inc()
         said = f"{where}: {first['msg']}" if where else str(first["msg"])
-        return refuse(400, openai_api.error(said, "invalid_request_error", where or None))
+        return refuse(400, error(said, "invalid_request_error", where or None))
 
     @app.exception_handler(DataError)
     async def unfit(_: Request, problem: DataError) -> JSONResponse:
         service.metrics.errors.labels(kind="malformed").inc()
-        return refuse(400, openai_api.error(str(problem), "invalid_request_error"))
+        return refuse(400, error(str(problem), "invalid_request_error"))
 
     @app.exception_handler(BusyError)
     async def busy(_: Request, problem: BusyError) -> JSONResponse:
-        body = openai_api.error(str(problem), "rate_limit_error", code="server_busy")
+        body = error(str(problem), "rate_limit_error", code="server_busy")
         return refuse(429, body, {"Retry-After": str(problem.retry_after_s)})
 
     @app.exception_handler(GoneError)
     async def gone(_: Request, problem: GoneError) -> JSONResponse:
-        return refuse(503, openai_api.error(str(problem), "server_error", code="model_gone"), {"Retry-After": "2"})
+        return refuse(503, error(str(problem), "server_error", code="model_gone"), {"Retry-After": "2"})
 
     @app.exception_handler(LateError)
     async def late(_: Request, problem: LateError) -> JSONResponse:
-        return refuse(504, openai_api.error(str(problem), "server_error", code="deadline"))
+        return refuse(504, error(str(problem), "server_error", code="deadline"))
 
     @app.exception_handler(GoneAwayError)
     async def gone_away(_: Request, __: GoneAwayError) -> Response:
@@ -88,7 +94,7 @@ def _errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, problem: HTTPException) -> JSONResponse:
         said = f"{request.method} {request.url.path}: {problem.detail}"
-        return refuse(problem.status_code, openai_api.error(said, "invalid_request_error"), problem.headers)
+        return refuse(problem.status_code, error(said, "invalid_request_error"), problem.headers)
 
 
 # -- health and figures ------------------------------------------------------------------------------------------------
@@ -133,11 +139,12 @@ def _known(name: str, version: str, asked: str, asked_version: str | None) -> No
 # -- OpenAI ------------------------------------------------------------------------------------------------------------
 
 
-def _openai(app: FastAPI, service: Service, name: str) -> None:
+def _openai(app: FastAPI, service: Service, name: str, card: dict[str, str]) -> None:
     started = int(time.time())
 
     def model() -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": started, "owned_by": "edgewright", "version": service.version}
+        told = {"id": name, "object": "model", "created": started, "owned_by": "edgewright"}
+        return {**told, "version": service.version, "card": card}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -153,12 +160,16 @@ def _openai(app: FastAPI, service: Service, name: str) -> None:
         if body.model:
             _known(name, service.version, body.model, None)
         _together(service, body.prompts * body.n)
+        sampling = body.sampling(body.grammar())
         asked = [
-            _openai_asked(service, request, body, service.text.encode(one), body.max_tokens, one)
+            _openai_asked(service, request, body, service.text.encode(one), body.max_tokens, one, sampling)
             if isinstance(one, str)
-            else _openai_asked(service, request, body, one, body.max_tokens, "")
+            else _openai_asked(service, request, body, one, body.max_tokens, "", sampling)
             for one in body.prompts
         ]
+        if body.echo:
+            scored = body.logprobs
+            asked = [replace(one, echo=True, scored=scored) for one in asked]
         asked = _choices(asked, body.n)
         form = Form(
             f"cmpl-{uuid.uuid4().hex}", int(time.time()), name, False, body.logprobs is not None, service.text.token
@@ -169,13 +180,15 @@ def _openai(app: FastAPI, service: Service, name: str) -> None:
     async def chat(body: ChatRequest, request: Request) -> Response:
         if body.model:
             _known(name, service.version, body.model, None)
-        ids = service.text.converse([message.plain for message in body.messages])
-        shown = body.messages[-1].plain["content"]
+        tools, calls = body.offer.offered, service.text.calls
+        told = [message.told for message in body.messages]
+        ids = service.text.converse(told, tools)
         _together(service, [ids] * body.n)
-        asked = _choices([_openai_asked(service, request, body, ids, body.most_tokens, shown)], body.n)
-        form = Form(
-            f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), name, True, bool(body.logprobs), service.text.token
-        )
+        sampling = body.sampling(body.form(calls))
+        one = _openai_asked(service, request, body, ids, body.most_tokens, told[-1]["content"], sampling)
+        number, token = f"chatcmpl-{uuid.uuid4().hex}", service.text.token
+        form = Form(number, int(time.time()), name, True, bool(body.logprobs), token, calls if tools else None)
+        asked = _choices([one], body.n)
         return await respond(service, request, body, asked, form)
 
     @app.post("/v1/feedback")
@@ -186,16 +199,20 @@ def _openai(app: FastAPI, service: Service, name: str) -> None:
     @app.post("/v1/embeddings")
     async def embeddings() -> JSONResponse:
         said = f"{name} writes text; a model that gives embeddings is an encoder"
-        return JSONResponse(openai_api.error(said, "invalid_request_error", "model"), 400)
+        return JSONResponse(error(said, "invalid_request_error", "model"), 400)
 
 
 def _openai_asked(
-    service: Service, request: Request, body: openai_api.Request, ids: Sequence[int], most: int | None, prompt: str
-) -> GenerationRequest:
+    service: Service, request: Request, body: openai_api.Request, ids: Sequence[int], most: int | None, prompt: str,
+    sampling: Sampling,
+) -> GenerationRequest:  # fmt: skip
+    outside = next((token for token, _ in sampling.bias if token >= service.text.vocabulary), None)
+    if outside is not None:
+        raise DataError(f"logit_bias: token {outside} is not in the model's vocabulary of {service.text.vocabulary}")
     return GenerationRequest(
         ids=ids,
         new_tokens=service.check(ids, most),
-        sampling=body.sampling,
+        sampling=sampling,
         stop=body.stops,
         ends=not body.ignore_eos,
         endpoint=request.url.path,
@@ -221,6 +238,30 @@ def _together(service: Service, prompts: Sequence[object]) -> None:
         raise DataError("prompt is an empty list")
     if len(prompts) > service.settings.slots:
         raise DataError(f"{len(prompts)} answers in one request; at most {service.settings.slots} (serve.slots)")
+
+
+# -- for people -------------------------------------------------------------------------------------------------------
+
+
+def _pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def chat() -> FileResponse:
+        return FileResponse(
+            PAGE / "index.html", headers={"content-security-policy": "default-src 'self'; img-src data:"}
+        )
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+
+
+def _card(contents: Contents) -> dict[str, str]:
+    """What the model is, for people: name and value."""
+    stored = ", ".join(f"{share:.0%} {name}" for name, share in contents.tensor_share.items())
+    told = {
+        "model": contents.model, "origin": contents.origin, "variant": contents.variant, "runtime": contents.backend,
+        "precision": contents.recipe.precision, "weights": stored, "verdict": contents.verdict,
+        "packaged of": contents.source_sha256[:12],
+    }  # fmt: skip
+    return {name: value for name, value in told.items() if value}
 
 
 # -- Open Inference Protocol -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.serve.http.openai_api import error
+from tasks.serve.http.openai_form import error
 from tasks.serve.log.prometheus import Metrics
 from tasks.serve.log.sketch import client
 
@@ -24,7 +24,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/v2/health/", "/metrics")  # a prober and Prometheus bring no key
+OPEN = ("/v2/health/", "/metrics", "/page/", "/docs")  # a prober, Prometheus and a browser bring no key
+OPEN_ALONE = ("/", "/health", "/openapi.json")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ACCESS = logging.getLogger("edgewright.access")
 TOO_LARGE, TOO_SLOW = 413, 408
@@ -69,6 +70,8 @@ class Middleware:
                 refusal = self._too_large() if body == TOO_LARGE else self._too_slow()
             if refusal:
                 await _answer(noting, *refusal)
+            elif isinstance(body, bytes) and scope["method"] == "HEAD":
+                await self._app({**scope, "method": "GET"}, _replay(body, receive), _headers_of(noting))
             elif isinstance(body, bytes):
                 await self._app(scope, _replay(body, receive), noting)
         finally:
@@ -88,7 +91,7 @@ class Middleware:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, dict[str, Any]] | None:
         path = str(scope["path"])
-        if self._key and not path.startswith(OPEN):
+        if self._key and not path.startswith(OPEN) and path not in OPEN_ALONE:
             given = headers.get("authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self._key}".encode()):
                 self._metrics.errors.labels(kind="unauthorized").inc()
@@ -139,6 +142,15 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return next_message
+
+
+def _headers_of(send: Send) -> Send:
+    """What answers HEAD: the headers of GET without its body."""
+
+    async def without_body(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return without_body
 
 
 async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:

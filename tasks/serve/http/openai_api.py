@@ -1,46 +1,82 @@
-"""The OpenAI form of requests and answers: what is taken, what is refused, how an answer looks. Pure."""
+"""The OpenAI form of requests: what is taken, and what is refused by name. Pure."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.backends.sampling import Sampling
-from tasks.serve.model.service import Chunk
+from tasks.kinds.causal_lm import grammar
+from tasks.kinds.causal_lm.calling import CallForm, Tool, Tools
 
 TokenIds = list[Annotated[int, Field(ge=0)]]
 StopSequence = Annotated[str, Field(max_length=1024)]
-MOST_STOPS, MOST_CHOICES = 16, 16
+MOST_STOPS, MOST_CHOICES, MOST_BIASES, MOST_TOOLS = 16, 16, 1024, 64
 # What other servers do and this one does not: refused where a request asks for it, rather than left out unsaid.
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {  # field -> values that ask for nothing
     "best_of": (1,),
-    "echo": (False,),
     "suffix": ("",),
-    "tools": ([],),
     "functions": ([],),
-    "response_format": ({"type": "text"},),
-    "logit_bias": ({},),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "top_logprobs": (0,),
-    "top_k": (-1, 0),
-    "min_p": (0,),
-    "repetition_penalty": (1,),
-    "repeat_penalty": (1,),
+    "function_call": ("none", "auto"),
     "audio": (),
     "modalities": (["text"],),
+    "repeat_penalty": (1,),
+    "typical_p": (1,),
+    "mirostat": (0,),
+    "dry_multiplier": (0,),
+    "xtc_probability": (0,),
+    "no_repeat_ngram_size": (0,),
+    "use_beam_search": (False,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "prompt_logprobs": (),
+    "truncate_prompt_tokens": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
+    "json_schema": (),
+    "grammar": ("",),
+    "continue_final_message": (False,),
 }
-
+INSTEAD = {  # what this server calls it
+    "functions": "tools", "function_call": "tool_choice", "repeat_penalty": "repetition_penalty",
+    "guided_json": "response_format", "json_schema": "response_format", "structured_outputs": "response_format",
+    "prompt_logprobs": "echo with logprobs",
+}  # fmt: skip
 
 LEAST_TOP_P = 1e-6  # the likeliest token alone, which 0 means
 
 
 class StreamOptions(BaseModel):
     include_usage: bool | None = False
+
+
+class SchemaFormat(BaseModel):
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class ResponseFormat(BaseModel):
+    """What form an answer has; it is always held to, whether `strict` is set or not."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> ResponseFormat:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("json_schema is missing")
+        return self
+
+    def grammar(self) -> str:
+        """The grammar of the answer, none for text; raises DataError for a schema that cannot be held to."""
+        if self.json_schema is not None and self.type == "json_schema":
+            return grammar.whole(self.json_schema.schema_)
+        return grammar.whole({"type": "object"}) if self.type == "json_object" else ""
 
 
 class Request(BaseModel):
@@ -51,7 +87,16 @@ class Request(BaseModel):
     model: str = ""
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
-    max_tokens: Annotated[int, Field(ge=1)] | None = None  # more than there is room for gives what there is
+    top_k: Annotated[int, Field(ge=0)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: Annotated[
+        dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MOST_BIASES)
+    ] = {}
+    response_format: ResponseFormat | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None  # more than there is room for gives what there is
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] = 1
     stop: StopSequence | Annotated[list[StopSequence], Field(max_length=MOST_STOPS)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -65,20 +110,50 @@ class Request(BaseModel):
         """Null is left out, as clients send it for what was not set; -1 is other servers' word for the same."""
         if not isinstance(given, dict):
             return given
-        unset = {name for name in ("seed", "max_tokens", "max_completion_tokens") if given.get(name) == -1}
+        unset = {name for name in ("seed", "max_tokens", "max_completion_tokens", "top_k") if given.get(name) == -1}
         return {name: value for name, value in given.items() if value is not None and name not in unset}
 
     @model_validator(mode="after")
     def _supported(self) -> Request:
         for name, value in (self.model_extra or {}).items():
             if name in UNSUPPORTED and value not in UNSUPPORTED[name]:
-                raise ValueError(f"{name} is not supported by this server; leave it out")
+                other = f"use {INSTEAD[name]}" if name in INSTEAD else "leave it out"
+                raise ValueError(f"{name} is not supported by this server; {other}")
+        if self.max_tokens == 0 and not self.echoes:
+            raise ValueError("max_tokens is 0, and nothing is to be echoed; at least 1")
+        if self.ignore_eos and self.response_format is not None and self.response_format.type != "text":
+            raise ValueError("ignore_eos goes on past an end that response_format sets; leave one of them out")
         return self
 
     @property
-    def sampling(self) -> Sampling:
-        """Settings by which the answer is drawn."""
-        return Sampling(self.temperature, max(self.top_p, LEAST_TOP_P), self.seed)
+    def echoes(self) -> bool:
+        """Tell whether the prompt comes before the answer."""
+        return False
+
+    @property
+    def most_likely(self) -> int:
+        """How many of the likeliest tokens are told beside each one."""
+        return 0
+
+    def sampling(self, form: str) -> Sampling:
+        """Settings by which the answer is drawn; `form`: its grammar, none for any text."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=max(self.top_p, LEAST_TOP_P),
+            seed=self.seed,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            bias=tuple(sorted(self.logit_bias.items())),
+            top=self.most_likely,
+            grammar=form,
+        )
+
+    def grammar(self) -> str:
+        """The grammar of the answer, none for any text; raises DataError for one that cannot be held to."""
+        return "" if self.response_format is None else self.response_format.grammar()
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -97,6 +172,17 @@ class CompletionRequest(Request):
 
     prompt: str | TokenIds | list[str] | list[TokenIds]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: bool = False
+
+    @property
+    def echoes(self) -> bool:
+        """Tell whether the prompt comes before the answer."""
+        return self.echo
+
+    @property
+    def most_likely(self) -> int:
+        """How many of the likeliest tokens are told beside each one."""
+        return self.logprobs or 0
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -127,18 +213,32 @@ class Message(BaseModel):
         return self
 
     @property
-    def plain(self) -> dict[str, str]:
-        """The message as a chat template takes it.
-
-        What an assistant called and what a tool said are written out, as most templates know neither: as text of the
-        assistant, and as a message of the user.
-        """
+    def told(self) -> dict[str, Any]:
+        """The message as `Text.converse` takes it: its content as text, None where it has none."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
-        calls = (self.model_extra or {}).get("tool_calls") or ()
-        if self.role == "assistant" and calls:
-            text = "\n".join(filter(None, (text, *(json.dumps(call, ensure_ascii=False) for call in calls))))
-        role = {"developer": "system", "tool": "user", "function": "user"}.get(self.role, self.role)
-        return {"role": role, "content": text}
+        extra = {name: (self.model_extra or {}).get(name) for name in ("tool_calls", "tool_call_id", "name")}
+        role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
+        return {"role": role, "content": text, **{name: value for name, value in extra.items() if value is not None}}
+
+
+class Function(BaseModel):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ToolOffer(BaseModel):
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(BaseModel):
+    name: str
+
+
+class NamedTool(BaseModel):
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class ChatRequest(Request):
@@ -146,7 +246,36 @@ class ChatRequest(Request):
 
     messages: Annotated[list[Message], Field(min_length=1)]
     logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    tools: Annotated[list[ToolOffer], Field(max_length=MOST_TOOLS)] = []
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_echo(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("echo"):
+            raise ValueError("echo is of /v1/completions")
+        return given
+
+    @model_validator(mode="after")
+    def _agree(self) -> ChatRequest:
+        names = [tool.function.name for tool in self.tools]
+        if len(set(names)) != len(names):
+            raise ValueError("two tools have the same name")
+        wanted = self.tool_choice
+        if isinstance(wanted, NamedTool) and wanted.function.name not in names:
+            raise ValueError(f"tool_choice names {wanted.function.name}, which is none of the tools")
+        if wanted == "required" and not names:
+            raise ValueError("tool_choice is required, and there are no tools")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs is told only with logprobs: true")
+        if self.offer.offered and (self.ignore_eos or (self.response_format and self.response_format.type != "text")):
+            raise ValueError(
+                "an answer that may call tools has a form already; leave response_format and ignore_eos out"
+            )
+        return self
 
     @field_validator("messages")
     @classmethod
@@ -156,77 +285,32 @@ class ChatRequest(Request):
         return messages
 
     @property
+    def most_likely(self) -> int:
+        """How many of the likeliest tokens are told beside each one."""
+        return self.top_logprobs
+
+    @property
+    def offer(self) -> Tools:
+        """The tools that the answer may call, and whether it must; none where it must not."""
+        wanted = self.tool_choice
+        if wanted == "none":
+            return Tools()
+        name = wanted.function.name if isinstance(wanted, NamedTool) else None
+        return Tools(
+            offered=tuple(
+                Tool(one.name, one.description or "", one.parameters or {"type": "object"})
+                for one in (tool.function for tool in self.tools)
+                if name in (None, one.name)
+            ),
+            must=wanted != "auto",
+            several=self.parallel_tool_calls and name is None,
+        )
+
+    def form(self, calls: CallForm) -> str:
+        """The grammar of the answer; `calls`: how the model writes them."""
+        return calls.grammar(self.offer) if self.offer.offered else self.grammar()
+
+    @property
     def most_tokens(self) -> int | None:
         """The newer name wins."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-
-
-def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's form."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def usage(prompt: int, made: int) -> dict[str, int]:
-    """Tokens of prompt and answer."""
-    return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
-
-
-class Form:
-    """Shape of a request's answers, whole and in chunks."""
-
-    def __init__(self, number: str, created: int, model: str, chat: bool, logprobs: bool, token: Any) -> None:
-        """`token` turns a token id into its text."""
-        self._head = {"id": number, "created": created, "model": model}
-        self._chat, self._logprobs, self._token = chat, logprobs, token
-
-    def whole(self, answers: Sequence[Sequence[Chunk]], prompt_tokens: int) -> dict[str, Any]:
-        """The answer to a request that is not streamed."""
-        choices = [self._choice(i, chunks) for i, chunks in enumerate(answers)]
-        made = sum(len(chunk.tokens) for chunks in answers for chunk in chunks)
-        name = "chat.completion" if self._chat else "text_completion"
-        return {**self._head, "object": name, "choices": choices, "usage": usage(prompt_tokens, made)}
-
-    def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        text, tokens = "".join(chunk.text for chunk in chunks), [t for chunk in chunks for t in chunk.tokens]
-        body = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        return {"index": index, **body, "logprobs": self._told(tokens), "finish_reason": chunks[-1].finish}
-
-    def beginning(self) -> Iterator[dict[str, Any]]:
-        """Begin a stream: a chat's says who speaks."""
-        if self._chat:
-            yield self._chunk({"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None})
-
-    def chunk(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        """Write one chunk of a stream; none while text is kept back."""
-        if chunk.text or chunk.finish or (self._logprobs and chunk.tokens):
-            body: dict[str, Any] = {"text": chunk.text}
-            if self._chat:
-                body = {"delta": {"content": chunk.text} if chunk.text or not chunk.finish else {}}
-            yield self._chunk({**body, "logprobs": self._told(chunk.tokens), "finish_reason": chunk.finish})
-
-    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
-        name = "chat.completion.chunk" if self._chat else "text_completion"
-        return {**self._head, "object": name, "choices": [{"index": 0, **choice}]}
-
-    def closing(self, prompt_tokens: int, made: int) -> dict[str, Any]:
-        """The usage a stream closes with where it is asked for."""
-        name = "chat.completion.chunk" if self._chat else "text_completion"
-        return {**self._head, "object": name, "choices": [], "usage": usage(prompt_tokens, made)}
-
-    def _told(self, tokens: Sequence[tuple[int, float | None]]) -> dict[str, Any] | None:
-        if not self._logprobs:
-            return None
-        texts = [self._token(number) for number, _ in tokens]
-        if self._chat:
-            content = [
-                {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-                for text, (_, logprob) in zip(texts, tokens, strict=True)
-            ]
-            return {"content": content, "refusal": None}
-        offsets = [0, *accumulate(map(len, texts))][:-1] if texts else []
-        return {
-            "tokens": texts,
-            "token_logprobs": [logprob for _, logprob in tokens],
-            "top_logprobs": None,
-            "text_offset": offsets,
-        }

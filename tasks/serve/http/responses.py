@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from tasks.errors import DataError
 from tasks.serve.http import openai_api
-from tasks.serve.http.openai_api import Form
+from tasks.serve.http.openai_form import Form, error
 from tasks.serve.log.trace import GenerationRequest
 from tasks.serve.model.process import GoneError
 from tasks.serve.model.service import Chunk, LateError, Service
@@ -85,14 +85,15 @@ async def _events(
             yield _event(event)
         async with contextlib.aclosing(service.chunks(asked, arrived)) as chunks:
             async for chunk in chunks:
-                made += len(chunk.tokens)
+                made += 0 if chunk.echoed else len(chunk.tokens)
                 for event in form.chunk(chunk):
                     yield _event(event)
         if with_usage:
             yield _event(form.closing(len(asked.ids), made))
         yield b"data: [DONE]\n\n"
-    except (GoneError, LateError) as problem:
-        yield _event(openai_api.error(str(problem), "server_error"))
+    except (GoneError, LateError, DataError) as problem:
+        kind = "invalid_request_error" if isinstance(problem, DataError) else "server_error"
+        yield _event(error(str(problem), kind))
 
 
 def _event(content: Mapping[str, Any]) -> bytes:

@@ -21,6 +21,8 @@ class GenerationRequest:
     sampling: Sampling
     stop: tuple[str, ...] = ()
     ends: bool = True  # whether an end-of-text token ends the answer
+    echo: bool = False  # the prompt comes before the answer
+    scored: int | None = None  # how many of the likeliest tokens are told of each of the prompt's; None: none is scored
     endpoint: str = ""
     request_id: str = ""
     prompt: str = ""  # as it was asked, for a log that keeps texts

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.backends.sampling import Sampling
-from tasks.errors import ResourceError
+from tasks.errors import DataError, ResourceError
 from tasks.serve.model.worker import Opening, Token
 
-LINE = 2**20  # bytes a message may have
+LINE = 2**23  # bytes a message may have: a long text that is scored, with five tokens beside each, takes one
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)  # before the next start, by how many failed in a row
 
 
+Said = list[Token] | str | None  # tokens, why a request is refused, or that the worker ended
 LATE: list[Token] = []  # says that an answer is due; no worker makes it
 
 
@@ -39,7 +40,7 @@ class ModelProcess:
     failure: str = ""  # why the last start failed
     heard: float = 0.0  # when the worker last said anything, seconds of the monotonic clock
     _numbers: int = 0
-    _answers: dict[int, asyncio.Queue[list[Token] | None]] = field(default_factory=dict)
+    _answers: dict[int, asyncio.Queue[Said]] = field(default_factory=dict)
     _process: asyncio.subprocess.Process | None = None
     _closing: bool = False
 
@@ -104,6 +105,11 @@ class ModelProcess:
                     answer.put_nowait(tokens)
                     if tokens[-1].finish:
                         del self._answers[key]
+        elif "refused" in message:
+            number, reason = message["refused"]
+            answer = self._answers.pop(number, None)
+            if answer is not None:
+                answer.put_nowait(str(reason))
         elif "ready" in message:
             self.ready, self.failure = message["ready"], ""
             self.on_change("ready")
@@ -112,22 +118,19 @@ class ModelProcess:
 
     def begin(self, ids: Sequence[int], new_tokens: int, sampling: Sampling, ends: bool = True) -> Answer:
         """Hand a request over; raises GoneError while there is no worker that is ready."""
+        return self._ask("add", {"ids": list(ids), "new_tokens": new_tokens, "sampling": sampling.told(), "ends": ends})
+
+    def score(self, ids: Sequence[int], top: int) -> Answer:
+        """Ask how likely each of the tokens is, with the `top` likeliest beside it; they come together."""
+        return self._ask("score", {"ids": list(ids), "top": top})
+
+    def _ask(self, what: str, told: dict[str, Any]) -> Answer:
         if not self.ready:
             raise GoneError("the model is not loaded")
         self._numbers += 1
-        number, answer = self._numbers, Answer(self, self._numbers, asyncio.Queue())
-        self._answers[number] = answer.queue
-        self._send(
-            {
-                "add": number,
-                "ids": list(ids),
-                "new_tokens": new_tokens,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "seed": sampling.seed,
-                "ends": ends,
-            }
-        )
+        answer = Answer(self, self._numbers, asyncio.Queue())
+        self._answers[self._numbers] = answer.queue
+        self._send({what: self._numbers, **told})
         return answer
 
     def drop(self, number: int) -> None:
@@ -157,7 +160,7 @@ class Answer:
 
     process: ModelProcess
     number: int
-    queue: asyncio.Queue[list[Token] | None]
+    queue: asyncio.Queue[Said]
 
     _timer: asyncio.TimerHandle | None = None
 
@@ -168,12 +171,17 @@ class Answer:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.queue.put_nowait, LATE)
 
     async def next(self) -> list[Token]:
-        """The next tokens, one at least; raises TimeoutError when they are `due`, GoneError when the worker ended."""
+        """The next tokens, one at least.
+
+        Raises TimeoutError when they are `due`, GoneError when the worker ended, DataError for what it refuses.
+        """
         tokens = await self.queue.get()
         if tokens is LATE:
             raise TimeoutError
         if tokens is None:
             raise GoneError("the process that held the model ended; ask again")
+        if isinstance(tokens, str):
+            raise DataError(f"the model cannot be asked this: {tokens}")
         return tokens
 
     def close(self) -> None:

@@ -18,6 +18,8 @@ from tasks.serve.model.process import Answer, GoneError, ModelProcess
 from tasks.serve.model.stops import Stops
 from tasks.serve.model.worker import Token
 
+SCORED_MB = 512  # logits of a prompt that is scored, at most
+
 
 class BusyError(ResourceError):
     """All places are taken, those to wait in as well."""
@@ -37,8 +39,9 @@ class Chunk:
     """A part of an answer: text, its tokens with log-probabilities, and how it ends with it."""
 
     text: str
-    tokens: tuple[tuple[int, float | None], ...]
+    tokens: tuple[Token, ...]
     finish: str | None = None
+    echoed: bool = False  # it is the prompt
 
 
 class Service:
@@ -59,9 +62,9 @@ class Service:
         room = self.settings.context_tokens - len(ids)
         if not ids:
             raise DataError("the prompt is empty")
-        if room < 1:
+        if room < (new_tokens != 0):
             raise DataError(
-                f"the prompt has {len(ids)} tokens; with at least one of the answer, "
+                f"the prompt has {len(ids)} tokens; with at least one of an answer, "
                 f"{self.settings.context_tokens} fit (serve.context_tokens)"
             )
         outside = next((one for one in ids if not 0 <= one < self.text.vocabulary), None)
@@ -97,11 +100,16 @@ class Service:
         """The answer as it comes, the last chunk with its end; a caller that stops listening stops the model."""
         trace = RequestTrace(arrived, begun=time.monotonic())
         error = "gone-away"  # unless it ends otherwise
+        answer: Answer | None = None
         self.metrics.queue.observe(trace.begun - arrived if trace.begun else 0.0)
-        answer = self.process.begin(asked.ids, asked.new_tokens, asked.sampling, asked.ends)
-        answer.due(max(0.001, arrived + self.settings.deadline_s - time.monotonic()))
-        self.metrics.under_way.set(self.process.under_way)
         try:
+            if asked.echo:
+                yield await self._echo(asked, arrived)
+            if not asked.new_tokens:
+                trace.finish, error = "length", ""
+                yield Chunk("", (), "length")
+                return
+            answer = self._due(self.process.begin(asked.ids, asked.new_tokens, asked.sampling, asked.ends), arrived)
             unfolding, stops = self.text.unfolding(), Stops(asked.stop)
             while not trace.finish:
                 chunk = self._chunk(await self._next(answer), trace, unfolding, stops)
@@ -111,19 +119,45 @@ class Service:
         except (LateError, GoneError) as problem:
             error = "deadline" if isinstance(problem, LateError) else "worker"
             raise
+        except DataError:
+            error = "malformed"
+            raise
+        finally:
+            if answer is not None:
+                answer.close()
+            self._end(asked, trace, error)
+
+    def _due(self, answer: Answer, arrived: float) -> Answer:
+        answer.due(max(0.001, arrived + self.settings.deadline_s - time.monotonic()))
+        self.metrics.under_way.set(self.process.under_way)
+        return answer
+
+    async def _echo(self, asked: GenerationRequest, arrived: float) -> Chunk:
+        """The prompt, its tokens scored where that is asked for."""
+        text = asked.prompt or self.text.written(asked.ids)
+        if asked.scored is None:
+            return Chunk(text, (), echoed=True)
+        size = len(asked.ids) * self.text.vocabulary * 4 / 2**20
+        if size > SCORED_MB:
+            raise DataError(
+                f"the prompt has {len(asked.ids)} tokens, and to score them takes {size:.0f} MB at once; "
+                f"at most {int(SCORED_MB / size * len(asked.ids))} tokens are scored"
+            )
+        answer = self._due(self.process.score(asked.ids, asked.scored), arrived)
+        try:
+            return Chunk(text, tuple(await self._next(answer)), echoed=True)
         finally:
             answer.close()
-            self._end(asked, trace, error)
 
     def _chunk(self, made: Sequence[Token], trace: RequestTrace, unfolding: Unfolding, stops: Stops) -> Chunk:
         """What tokens that came together add to an answer, up to its end: a stop sequence may end it before them."""
-        text, tokens = "", []
+        text, tokens = "", list[Token]()
         for token in made:
             self._observe(trace, token)
             shown, stopped = ("", False) if token.finish == "stop" else stops.add(unfolding.add(token.id))
             text += shown
             if token.finish != "stop":
-                tokens.append((token.id, token.logprob))
+                tokens.append(token)
             if stopped or token.finish:
                 trace.finish = "stop" if stopped else str(token.finish)
                 if not stopped:

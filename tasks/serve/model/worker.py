@@ -3,27 +3,37 @@
 It is a process of its own so that a runtime that dies takes no connection with it, and is started again. It verifies
 the package before it loads anything of it, and ends when its standard input closes.
 
-In: {"add": key, "ids": [...], "new_tokens": n, "temperature": t, "top_p": p, "seed": s, "ends": true}, {"drop": key}.
-Out, once: {"ready": {...}} or {"failed": reason}; then {"made": [[key, [token, logprob, finish, when]], ...]},
+In: {"add": key, "ids": [...], "new_tokens": n, "ends": true, "sampling": {...}} begins an answer, {"score": key,
+"ids": [...], "top": n} asks how likely a text is, {"drop": key} ends either.
+Out, once: {"ready": {...}} or {"failed": reason}; then {"made": [[key, [token, logprob, finish, when, top]], ...]},
 where finish is null, "stop" (an end-of-text token, which is not part of the answer) or "length", and when is in seconds
-of a clock of its own. Tokens that are made faster than anybody reads share a message (see `Pace`).
+of a clock of its own; top has the likeliest tokens with their logprobs, where asked for. Of a text that is scored all
+tokens come at once, the last with "scored". {"refused": [key, reason]} where a request cannot be begun.
+Tokens that are made faster than anybody reads share a message (see `Pace`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from tasks.backends.base import Engine
-from tasks.backends.sampling import Sampling
+import numpy as np
+
+from tasks.backends.base import Engine, TokenScorer
+from tasks.backends.sampling import Guide, Sampling, likeliest
 from tasks.backends.table import tokens
 from tasks.errors import EdgewrightError
+from tasks.kinds.causal_lm.grammar import Grammars
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.records.base import Record
 
@@ -48,7 +58,7 @@ def main(argv: list[str]) -> int:
     os.dup2(2, 1)  # what runtimes print belongs to the log
     opening = Opening.model_validate_json(argv[0])
     try:
-        engine, ready = _load(opening)
+        engine, beside, ready = _load(opening)
     except EdgewrightError as error:
         _say(out, {"failed": str(error)})
         return error.exit_code
@@ -58,20 +68,23 @@ def main(argv: list[str]) -> int:
     _say(out, {"ready": ready})
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(inbox,), daemon=True).start()
-    serve(engine, frozenset(opening.ends), inbox, out, opening.pace_s)
+    serve(engine, frozenset(opening.ends), inbox, out, opening.pace_s, beside)
     out.flush()
     os._exit(0)  # runtimes may crash while they are torn down
 
 
-def _load(opening: Opening) -> tuple[Engine, dict[str, Any]]:
+def _load(opening: Opening) -> tuple[Engine, Beside, dict[str, Any]]:
     package = Path(opening.package)
     digest = verify_manifest(package, opening.manifest_sha256)
     contents = Contents.read(package / CONTENTS)
     # One slot more than is served: the health probe never waits for requests.
-    engine: Engine = tokens(contents.backend).engine(
-        package / "model", opening.threads, opening.slots + 1, opening.context, contents.settings
+    backend, files = tokens(contents.backend), package / "model"
+    engine: Engine = backend.engine(files, opening.threads, opening.slots + 1, opening.context, contents.settings)
+    beside = Beside(
+        lambda: backend.scorer(files, opening.threads, contents.settings),
+        lambda: Grammars(package / "tokenizer", opening.ends),
     )
-    return engine, {"manifest_sha256": digest, "pid": os.getpid()}
+    return engine, beside, {"manifest_sha256": digest, "pid": os.getpid()}
 
 
 class Token(NamedTuple):
@@ -79,8 +92,46 @@ class Token(NamedTuple):
 
     id: int
     logprob: float | None
-    finish: str | None  # "stop" (an end-of-text token), "length", or not yet
+    finish: str | None  # "stop" (an end-of-text token), "length", "scored", or not yet
     when: float  # seconds of the monotonic clock
+    top: Sequence[tuple[int, float]] = ()  # the likeliest tokens with theirs, as many as were asked for
+
+
+class Beside:
+    """What only some requests need, opened when the first of them comes: a scorer, and grammars over the tokenizer."""
+
+    def __init__(self, scorer: Callable[[], TokenScorer], grammars: Callable[[], Grammars]) -> None:
+        """How both are opened."""
+        self._open_scorer, self._open_grammars = scorer, grammars
+
+    @cached_property
+    def _scorer(self) -> TokenScorer:
+        return self._open_scorer()
+
+    @cached_property
+    def _grammars(self) -> Grammars:
+        return self._open_grammars()
+
+    def guide(self, grammar: str) -> Guide:
+        """A guide for one answer."""
+        return self._grammars.guide(grammar)
+
+    def score(self, ids: Sequence[int], top: int) -> list[Token]:
+        """How likely each token of a text is after those before it, with the likeliest; the first has nothing before.
+
+        All logits of the text are held at once, 4 bytes for each token of the vocabulary at each position.
+        """
+        logits = self._scorer.score(ids)
+        scored: list[tuple[int, float | None, Sequence[tuple[int, float]]]] = [(ids[0], None, ())]
+        for token, row in zip(ids[1:], logits[:-1], strict=True):
+            most = float(row.max())
+            whole = most + math.log(float(np.exp(row - most).sum()))
+            scored.append((token, float(row[token]) - whole, likeliest(row, whole, top)))
+        now, last = time.monotonic(), len(scored) - 1
+        return [
+            Token(token, logprob, "scored" if place == last else None, now, best)
+            for place, (token, logprob, best) in enumerate(scored)
+        ]
 
 
 Told = tuple[int, Token]  # which request it is of
@@ -126,7 +177,12 @@ class Pace:
 
 
 def serve(
-    engine: Engine, ends: frozenset[int], inbox: queue.SimpleQueue[dict[str, Any]], out: TextIO, pace_s: float
+    engine: Engine,
+    ends: frozenset[int],
+    inbox: queue.SimpleQueue[dict[str, Any]],
+    out: TextIO,
+    pace_s: float,
+    beside: Beside | None = None,
 ) -> None:
     """Take requests in between steps, until the inbox says that it is closed."""
     heeds: dict[int, bool] = {}  # requests under way, and whether an end-of-text token ends them
@@ -140,14 +196,17 @@ def serve(
                 pace.forget(message["drop"])
             else:  # its prompt may take long to read
                 _tell(out, pace.rest(time.monotonic()))
-            _take(engine, heeds, message)
+            try:
+                _take(engine, heeds, message, out, beside)
+            except Exception as error:  # noqa: BLE001 - a library may raise anything at what a caller asked for
+                _say(out, {"refused": [message.get("add", message.get("score")), f"{type(error).__name__}: {error}"]})
         made, now = engine.step(), time.monotonic()
         told: list[Told] = []
         for one in made:
             if one.key not in heeds:
                 continue
             finish = "stop" if heeds[one.key] and one.token in ends else "length" if one.last else None
-            told.append((one.key, Token(one.token, one.logprob, finish, now)))
+            told.append((one.key, Token(one.token, one.logprob, finish, now, one.top)))
             if finish:
                 del heeds[one.key]
                 engine.drop(one.key)
@@ -159,14 +218,20 @@ def _tell(out: TextIO, told: list[Told]) -> None:
         _say(out, {"made": told})
 
 
-def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any]) -> None:
+def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any], out: TextIO, beside: Beside | None) -> None:
     if "drop" in message:
         if heeds.pop(message["drop"], None) is not None:
             engine.drop(message["drop"])
-        return
-    sampling = Sampling(message["temperature"], message["top_p"], message["seed"])
-    engine.add(message["add"], message["ids"], message["new_tokens"], sampling)
-    heeds[message["add"]] = message["ends"]
+    elif "score" in message:
+        assert beside is not None
+        _tell(out, [(message["score"], one) for one in beside.score(message["ids"], message["top"])])
+    else:
+        sampling = Sampling.read(message["sampling"])
+        if sampling.grammar:
+            assert beside is not None
+            sampling = replace(sampling, guide=beside.guide(sampling.grammar))
+        engine.add(message["add"], message["ids"], message["new_tokens"], sampling)
+        heeds[message["add"]] = message["ends"]
 
 
 def _read(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
