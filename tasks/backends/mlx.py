@@ -290,7 +290,9 @@ class MlxEngine:
 
     def _sampler(self, key: int, ids: Sequence[int], sampling: Sampling) -> Any:
         if sampling == Sampling(seed=sampling.seed) and sampling.guide is None:
-            return None  # greedy, and nothing else is asked: the generator's own
+            # Never none: of requests without a sampler mlx-lm forgets none that has left, and gives a later one's
+            # sampler to nobody (`GenerationBatch.filter`, 0.31).
+            return lambda logprobs: self._mx.argmax(logprobs, axis=-1)
         own, drawn = Sampler(sampling, ids), deque[Drawn]()
         self._drawn[key] = drawn
 

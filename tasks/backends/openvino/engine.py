@@ -42,7 +42,7 @@ class ContinuousEngine:
         asked: dict[str, Any] = {"max_new_tokens": new_tokens, "ignore_eos": True, "logprobs": 1}
         if not sampling.greedy:
             asked |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
-            asked |= {"min_p": sampling.min_p} if sampling.min_p else {}
+            asked |= {"min_p": min(sampling.min_p, 0.999999)} if sampling.min_p else {}  # it wants less than 1
             asked |= {"top_k": sampling.top_k} if sampling.top_k else {}
             # GenAI's own seed is always 0: callers who bring none would all be given the same answer, each time.
             asked["rng_seed"] = secrets.randbits(63) if sampling.seed is None else sampling.seed

@@ -178,6 +178,46 @@ def test_a_seed_repeats_what_is_drawn(made, engine):
     assert engine.step() == []
 
 
+class Only:
+    """Lets one token through, then any."""
+
+    def __init__(self, token: int) -> None:
+        self.left = [token]
+
+    def allowed(self):
+        return np.arange(49152) == self.left[0] if self.left else np.ones(49152, dtype=bool)
+
+    def took(self, token: int) -> None:
+        self.left = self.left[1:]
+
+
+def test_what_a_request_asks_of_its_tokens_is_done(made, logits, engine):
+    """Also after others that asked for nothing, and beside one."""
+    _tokens(engine, 1, Sampling())
+    likely = np.argsort(-logits[-1])
+    guided = Sampling(guide=Only(int(likely[500])), top=3)
+    engine.add(2, IDS, 4, Sampling())
+    engine.add(3, IDS, 4, guided)
+    made_by = _rest(engine, {2, 3})
+    first = next(one for one in made_by if one.key == 3)
+    assert first.token == likely[500] and [logprob for _, logprob in first.top] == sorted(
+        (logprob for _, logprob in first.top), reverse=True
+    )
+    assert len(first.top) == 3 and near(logits[-1], first.top[0][0]) and first.logprob < first.top[-1][1]
+    assert near(logits[-1], next(one for one in made_by if one.key == 2).token)
+    banned = tuple((int(token), -100.0) for token in likely[:20])
+    assert _tokens(engine, 4, Sampling(bias=banned))[0] not in likely[:20]
+    plain, unlike = (
+        _tokens(engine, 5, Sampling()),
+        _tokens(engine, 6, Sampling(frequency_penalty=2, presence_penalty=2)),
+    )
+    assert plain[0] == unlike[0] and len(set(unlike)) >= len(set(plain))
+    assert _tokens(engine, 7, Sampling(temperature=1.5, top_k=1)) == _tokens(
+        engine, 8, Sampling(temperature=1, min_p=1)
+    )
+    assert engine.step() == []
+
+
 def near(logits, token: int) -> bool:
     """Whether a token is the likeliest, or nearly."""
     return bool(logits.max() - logits[token] <= NEAR_TIE * logits.std())
