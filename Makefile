@@ -30,7 +30,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill monitor live weekly bench-monitor deploy clean
+.PHONY: help env lock run repro test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill drill-requests monitor live weekly bench-monitor deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -132,6 +132,9 @@ weekly: $(ENV)  ## the review of the last seven days
 
 drill: $(ENV)  ## promotions under traffic, bad versions, killed processes, faults that are repaired (half an hour)
 	python -m tests.drill
+
+drill-requests: $(ENV)  ## 10,000 requests of any kind to one server: no fault, no hang (some minutes)
+	python -m tests.drill.requests
 
 bench-monitor: $(ENV)  ## a window of a million rows, false alarms, what is found, what the log costs
 	python -m tests.bench.watching

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import turns, weight
+from tests import tiny, turns, weight
 from tests.leftovers import (  # noqa: F401 - hooks
     pytest_sessionfinish,
     pytest_sessionstart,
@@ -44,33 +44,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.fixture(scope="session")
 def tokenizer_dir(tmp_path_factory) -> Path:
     """The sample's tokenizer as fetch writes it."""
-    from tasks.kinds.causal_lm.incoming.gguf_tokenizer import write_tokenizer
-    from tasks.sources.files import sample_path
-
-    out = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(sample_path(), out)
-    return out
+    return tiny.tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory, tokenizer_dir) -> Path:
-    """A two-layer Llama with random weights large enough that its predictions are peaked, so that errors show."""
-    import shutil
-
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    out = tmp_path_factory.mktemp("tiny") / "model"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
-        rope_parameters={"rope_type": "default", "rope_theta": 100000.0}, initializer_range=0.2,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(out)
-    for file in tokenizer_dir.iterdir():
-        shutil.copy2(file, out / file.name)
-    return out
+    """A two-layer Llama of random weights."""
+    return tiny.model(tmp_path_factory.mktemp("tiny") / "model", tokenizer_dir)
 
 
 @pytest.fixture

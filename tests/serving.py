@@ -89,10 +89,13 @@ class Running:
             time.sleep(0.05)
         return time.monotonic() - began
 
-    def metric(self, name: str) -> float:
-        """One line of /metrics."""
+    def metric(self, name: str, absent: float | None = None) -> float:
+        """One line of /metrics; `absent` where there is none, as of a label that nothing was counted for yet."""
         found = [line for line in self.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
-        return float(found[0].split()[1]) if found else 0.0
+        if not found and absent is not None:
+            return absent
+        assert found, f"/metrics has no {name}"
+        return float(found[0].split()[1])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
+COLDEST = 1e-6  # temperature; below it a division may not be finite, and the likeliest token is drawn anyway
 
 
 class Guide(Protocol):
@@ -147,7 +148,7 @@ class Sampler:
         arXiv:2407.01082, section 3.
         """
         asked = self._sampling
-        scaled = (logits - logits.max()).astype(np.float64) / asked.temperature
+        scaled = (logits - logits.max()).astype(np.float64) / max(asked.temperature, COLDEST)
         weights = np.exp(scaled)
         weights /= weights.sum()
         if asked.top_p >= 1.0 and not asked.top_k and not asked.min_p:

@@ -36,6 +36,8 @@ def test_sampling_follows_the_probabilities() -> None:
         ({"top_k": 2, "top_p": 0.5}, {0}),  # of the two that are left the first has 0.7
         ({"top_k": 3, "min_p": 0.4}, {0, 1}),
         ({"bias": ((0, -100.0),)}, {1, 2, 3}),
+        ({"temperature": 5e-324}, {0}),
+        ({"repetition_penalty": 0.01}, {0, 1, 2, 3}),
         ({"bias": ((3, 100.0),)}, {3}),
         ({"bias": ((99, 100.0),)}, {0, 1, 2, 3}),  # a token that the model does not have
     ],

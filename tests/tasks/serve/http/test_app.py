@@ -6,9 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
 
+from tests.drill.requests import Tally, ask_all, drawn
 from tests.serving import Running, server
 
 
@@ -31,28 +30,21 @@ def test_malformed_requests_are_answered_in_words(running: Running, path: str, r
     assert answer.status_code == status and answer.json()["error"]["message"]
 
 
-def test_requests_drawn_from_the_openapi_document_break_nothing(made: Path, tmp_path: Path) -> None:
+def test_requests_of_any_kind_break_nothing(made: Path, tmp_path: Path) -> None:
     """What the document allows, and what is near to it, is answered or refused in OpenAI's form, never by a fault."""
     with server(tmp_path, made, slots=4) as running:  # its own: what is drawn is judged and logged as well
-        document = schemathesis.openapi.from_url(f"{running.base}/openapi.json")
-        drawn = 0
-
-        def call(case: schemathesis.Case) -> None:
-            nonlocal drawn
-            drawn += 1
-            if isinstance(case.body, dict):
-                case.body = {**case.body, "max_tokens": 1, "max_completion_tokens": 1, "stream": False}
-            answer = case.call(timeout=60)
-            assert answer.status_code < 500, answer.text
-            if answer.status_code >= 400 and case.path.startswith("/v1/"):
-                assert answer.json()["error"]["message"]
-
-        few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-        paths = set()
-        for found in document.get_all_operations():
-            operation = found.ok()
-            paths.add(operation.path)
-            few(given(operation.as_strategy())(call))()
-        assert {"/v1/completions", "/v1/chat/completions", "/v1/feedback", "/metrics"} <= paths
-        assert drawn > 5 * len(paths)
+        figures = ask_all(running, 700)
         assert running.ready()
+    assert {name: value for name, value in figures.items() if value} == {
+        "requests": 700, "answered": pytest.approx(350, abs=220),
+    }  # fmt: skip
+
+
+def test_a_fault_is_counted() -> None:
+    tally = Tally()
+    tally.note("x", 200, "", True)
+    tally.note("x", 503, "gone", True)
+    tally.note("x", 400, "no words", True)
+    tally.note("x", 400, '{"error": {"message": "why"}}', True)
+    assert (tally.count, len(tally.faults), len(tally.without_words)) == (4, 1, 1)
+    assert drawn(7) == drawn(7) != drawn(8)

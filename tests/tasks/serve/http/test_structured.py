@@ -173,7 +173,7 @@ def test_every_runtime_holds_to_a_form(tiny_model: Path, tmp_path: Path, runtime
 
 
 def test_a_request_that_the_model_refuses_leaves_the_others(running: Running, client: openai.OpenAI) -> None:
-    restarts = running.metric("edgewright_worker_restarts_total")
+    restarts = running.metric("edgewright_model_restarts")
     with pytest.raises(openai.BadRequestError, match="tokens are scored|fit"):
         ask(client, prompt=[5] * 4000, echo=True, logprobs=0, max_tokens=0)
-    assert ask(client).choices[0].text and running.metric("edgewright_worker_restarts_total") == restarts
+    assert ask(client).choices[0].text and running.metric("edgewright_model_restarts") == restarts

@@ -48,7 +48,7 @@ def test_a_client_that_goes_away_stops_its_generation(made: Path, tmp_path: Path
             httpx.post(f"{one.base}/v1/completions", json=LONG, timeout=0.5)
         one.model_process.resume()
         deadline = time.monotonic() + 30
-        while one.metric('edgewright_errors_total{kind="gone-away"}') < 2:
+        while one.metric('edgewright_errors_total{kind="gone-away"}', absent=0) < 2:
             assert time.monotonic() < deadline, one.get("/metrics").text
             time.sleep(0.02)
         assert one.metric("edgewright_under_way") == 0
