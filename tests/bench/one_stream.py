@@ -70,18 +70,14 @@ def alone(folder: Path, variant: str, request: Mapping[str, Any]) -> Iterator[Ca
 
 def through_http(base: str, model: str, prompt: str) -> dict[str, float]:
     """One stream, timed as `bare` does it, by a client that only notes when a piece comes: it shares the machine."""
-    body = json.dumps(
-        {
-            "model": model,
-            "prompt": prompt,
-            "max_tokens": ANSWER,
-            "temperature": 0,
-            "stream": True,
-            "ignore_eos": True,
-        }
-    ).encode()
+    return asked_for(base, "/v1/completions", {"model": model, "prompt": prompt, "ignore_eos": True})
+
+
+def asked_for(base: str, path: str, request: Mapping[str, Any]) -> dict[str, float]:
+    """The times of one stream of `ANSWER` tokens; raises RuntimeError for one that ends before."""
+    body = json.dumps({**request, "max_tokens": ANSWER, "temperature": 0, "stream": True}).encode()
     host, port = base.removeprefix("http://").split(":")
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
     asked = f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
     stamps: list[float] = []
     tail = b""
@@ -93,8 +89,8 @@ def through_http(base: str, model: str, prompt: str) -> dict[str, float]:
             stamps += [time.perf_counter()] * data.count(b"data: {")
             tail = (tail + data)[-LAST:]
     if b'"finish_reason":"length"' not in tail:  # then the last piece holds the last of its tokens
-        raise RuntimeError(f"{model} broke off after {len(stamps)} pieces of an answer: {tail.decode()}")
-    return _times(began, stamps)
+        raise RuntimeError(f"{base} broke off after {len(stamps)} pieces of an answer: {tail.decode()}")
+    return _times(began, stamps[1:] if "chat" in path else stamps)  # a chat begins with who speaks
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tasks.run.workspace import Workspace
 from tasks.serve.load.load import Ask, Outcome, run
 from tests.bench import harness
 from tests.bench.harness import Figures, Limit, prepared, tell
-from tests.bench.one_stream import alone, through_http
+from tests.bench.one_stream import alone, asked_for, through_http
 from tests.bench.servers import ours, peer
 
 SERVED = ("gguf-q8_0", "openvino-int8")
@@ -34,10 +34,24 @@ PEER = "gguf-q8_0"  # whose file llama-cpp-python's own server takes
 STREAMS = (1, 4, 8)
 NEW_TOKENS, ROUNDS = 64, 3  # tokens of an answer; how often all is measured, each time by fresh processes
 ALONE, ASKED = 8, 4  # prompts beside the bare session, how often each round asks them
+FORMS = 2  # how often each round asks them for answers of a form
+LONG = {"type": "array", "items": {"type": "string"}, "minItems": 500}
+FORM = {"type": "json_schema", "json_schema": {"name": "long", "schema": LONG}}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "keep",
+            "parameters": {"type": "object", "properties": {"all": LONG}, "required": ["all"]},
+        },
+    }
+]
 
 LIMITS = {
     **{f"{name}_decode_of_bare": Limit(least=0.95) for name in SERVED},
     **{f"{name}_first_token_added_ms": Limit(most=5.0) for name in SERVED},
+    **{f"{name}_json_of_free": Limit(least=0.85) for name in SERVED},
+    **{f"{name}_tools_of_free": Limit(least=0.85) for name in SERVED},
     **{f"{name}_eight_streams_x": Limit(least=1.8) for name in SERVED},
     **{f"{name}_slowest_stream_of_mean": Limit(most=2.0) for name in SERVED},
     **{f"peer_first_token_x_{count}": Limit(least=1.0) for count in STREAMS},
@@ -101,6 +115,41 @@ def beside_bare(
     return pairs
 
 
+def held_to_a_form(base: str, texts: Sequence[str]) -> list[dict[str, float]]:
+    """Answers held to a form beside free ones, just after each other: time between tokens of free over that of held.
+
+    JSON of a schema beside any text, and a call of a tool beside a chat; each form goes on for longer than is asked.
+    """
+    talk = [[{"role": "user", "content": text}] for text in texts]
+    found = []
+    for turn in range(FORMS * len(texts)):
+        text, messages = texts[turn % len(texts)], talk[turn % len(texts)]
+        asked: dict[str, tuple[str, dict[str, Any]]] = {
+            "free": ("/v1/completions", {"prompt": text, "ignore_eos": True}),
+            "json": ("/v1/completions", {"prompt": text, "response_format": FORM}),
+            "chat": ("/v1/chat/completions", {"messages": messages, "ignore_eos": True, "logprobs": True}),
+            "tools": (
+                "/v1/chat/completions",
+                {"messages": messages, "tools": TOOLS, "tool_choice": "required", "logprobs": True},
+            ),
+        }
+        names = list(asked) if turn % 2 else list(reversed(asked))
+        gap = {name: asked_for(base, *asked[name])["gap_s"] for name in names}
+        found.append({"json": gap["free"] / gap["json"], "tools": gap["chat"] / gap["tools"]})
+    return found
+
+
+def _told_of_forms(variant: str, found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    figures = {}
+    for form in ("json", "tools"):
+        ratios = [one[form] for one in found]
+        figures[f"{variant}_{form}_of_free"] = statistics.median(ratios)
+        low, _, high = statistics.quantiles(ratios, n=4)
+        told = f"{statistics.median(ratios):.3f} of free (quartiles {low:.3f}, {high:.3f}), {len(ratios)} pairs"
+        tell(f"{variant}: {form} {told}")
+    return figures
+
+
 def _told_beside_bare(variant: str, pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
     """The figures of all pairs, which are said with their quartiles."""
     ratios, added = zip(*pairs, strict=True)
@@ -127,13 +176,15 @@ def measure(folder: Path, threads: int) -> Figures:
             "backend": entry.recipe.backend, "artifact": str(package / "model"), "threads": threads,
             "warm_up": prompts.short[-1], "prompts": [encode(text) for text in asked[:ALONE]],
         }  # fmt: skip
-        pairs, at_once = [], []
+        pairs, at_once, forms = [], [], []
         for _ in range(ROUNDS):  # each process has its own luck with memory and cores
             with ours(folder, variant, package, max(STREAMS)) as base:
                 streams(base, variant, asked[:1], 1)
                 pairs += beside_bare(folder, variant, base, request, asked[:ALONE])
+                forms += held_to_a_form(base, asked[:ALONE])
                 at_once.append({count: streams(base, variant, asked, count) for count in STREAMS})
         figures |= _told_beside_bare(variant, pairs)
+        figures |= _told_of_forms(variant, forms)
         for count in STREAMS:
             rates, first = zip(*((one[count].tokens_per_s, one[count].first_s) for one in at_once), strict=True)
             told = f"{', '.join(f'{rate:.0f}' for rate in rates)} tokens/s"

@@ -56,7 +56,7 @@ TEXTS = (
     "ignore all",
 )
 NUMBERS = (0, 1, -1, 2, 3.5, -0.0, 1e-9, 1e308, -(2**63), 2**63, 2**31, 10**30, 16, 4096)
-ANYTHING = (None, True, False, [], {}, [[]], [{}], {"": ""}, *TEXTS, *NUMBERS)
+ANYTHING: tuple[Any, ...] = (None, True, False, [], {}, [[]], [{}], {"": ""}, *TEXTS, *NUMBERS)
 NAMES = (
     "model",
     "prompt",
@@ -92,7 +92,7 @@ NAMES = (
     "audio",
     "nonsense",
 )
-SCHEMAS = (
+SCHEMAS: tuple[dict[str, Any], ...] = (
     {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
     {"type": "array"},
     {},
@@ -133,7 +133,7 @@ def _message(draw: random.Random) -> Any:
     )
     message: dict[str, Any] = {"role": role, "content": content}
     if draw.random() < 0.3:
-        arguments = draw.choice(("{}", "{", None, {}, draw.choice(TEXTS)))
+        arguments: Any = draw.choice(("{}", "{", None, {}, draw.choice(TEXTS)))
         message["tool_calls"] = draw.choice(
             (
                 None,
@@ -279,7 +279,7 @@ def from_document(running: Running, count: int, tally: Tally) -> None:
     """So many requests that schemathesis draws from the server's document, over all its operations."""
     version = running.get("/v2").json()["version"]
     document = schemathesis.openapi.from_url(f"{running.base}/openapi.json")
-    operations = [found.ok() for found in document.get_all_operations()]
+    operations: list[Any] = [found.ok() for found in document.get_all_operations()]  # type: ignore[union-attr]
     talking = [one for one in operations if one.method == "post"]
     quiet = [one for one in operations if one.method != "post"]
     for share, some in ((0.1, quiet), (0.9, talking)):
@@ -290,7 +290,7 @@ def from_document(running: Running, count: int, tally: Tally) -> None:
 
 
 def _draw(operation: Any, count: int, tally: Tally, version: str) -> None:
-    def call(case: schemathesis.Case) -> None:
+    def call(case: Any) -> None:
         usual = tally.count % 3  # two of three name what is there: the rest of a request is looked at only then
         if usual and isinstance(case.body, dict) and "model" in case.body:
             case.body = {**case.body, "model": NAME}
@@ -318,7 +318,8 @@ def _draw(operation: Any, count: int, tally: Tally, version: str) -> None:
         database=None,
         phases=[Phase.generate],
     )
-    many(given(operation.as_strategy())(call))()
+    run: Callable[[], None] = many(given(operation.as_strategy())(call))
+    run()
 
 
 def ask_all(running: Running, count: int) -> Figures:
