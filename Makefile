@@ -30,7 +30,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status drill drill-requests monitor live weekly bench-monitor deploy clean
+.PHONY: help env lock run repro test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -129,6 +129,15 @@ live: $(ENV)  ## a page with live charts of the server at http://127.0.0.1:8050 
 
 weekly: $(ENV)  ## the review of the last seven days
 	@python -m monitoring.show.weekly
+
+CLIENTS := .venv-clients/.installed
+$(CLIENTS): $(ENV) tests/clients/requirements.lock
+	.uv/bin/uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv-clients
+	VIRTUAL_ENV='$(CURDIR)/.venv-clients' .uv/bin/uv pip sync --quiet tests/clients/requirements.lock
+	touch $@
+
+clients: $(CLIENTS)  ## langchain, litellm and lm-eval as they are, against our server, from an environment of their own
+	python -m pytest tests/clients
 
 drill: $(ENV)  ## promotions under traffic, bad versions, killed processes, faults that are repaired (half an hour)
 	python -m tests.drill

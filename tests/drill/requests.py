@@ -318,8 +318,7 @@ def _draw(operation: Any, count: int, tally: Tally, version: str) -> None:
         database=None,
         phases=[Phase.generate],
     )
-    run: Callable[[], None] = many(given(operation.as_strategy())(call))
-    run()
+    many(given(operation.as_strategy())(call))()  # type: ignore[no-untyped-call]
 
 
 def ask_all(running: Running, count: int) -> Figures:

@@ -84,7 +84,7 @@ class CallForm:
         return checked("\n".join(rules) + "\n")
 
     def read(self, text: str) -> tuple[str, list[Call]]:
-        """What an answer says, and its calls; a call that was cut off stays in what it says."""
+        """What an answer says, and its calls; what was cut off is no call, and stays in what it says if it is alone."""
         sign = self.sign
         at = text.find(sign) if sign else (0 if text.lstrip().startswith("{") else -1)
         if at < 0:
@@ -94,9 +94,9 @@ class CallForm:
             try:
                 value, place = decoder.raw_decode(text, start)
             except ValueError:
-                return text, []
+                break
             if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-                return text, []
+                break
             arguments = value.get(self.arguments, {})
             calls.append(Call(value["name"], json.dumps(arguments, ensure_ascii=False)))
             place = max(place, text.find(self.after, place) + len(self.after)) if self.after else place

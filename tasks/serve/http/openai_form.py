@@ -57,7 +57,7 @@ class Form:
             body = {"message": {"role": "assistant", "content": content or (None if calls else "")}}
             if calls:
                 body["message"]["tool_calls"] = [_call(call) for call in calls]
-                finish = "tool_calls"
+                finish = "tool_calls" if finish == "stop" else finish
         return {"index": index, **body, "logprobs": self._told(tokens), "finish_reason": finish}
 
     def beginning(self) -> Iterator[dict[str, Any]]:
@@ -70,7 +70,7 @@ class Form:
         text, finish, calls = chunk.text, chunk.finish, list[Call]()
         if self._said:
             text, calls = self._said.add(chunk.text, bool(finish))
-            finish = "tool_calls" if calls else finish
+            finish = "tool_calls" if calls and finish == "stop" else finish
         if calls:
             written = [{"index": number, **_call(call)} for number, call in enumerate(calls)]
             yield self._chunk({"delta": {"tool_calls": written}, "logprobs": None, "finish_reason": None})

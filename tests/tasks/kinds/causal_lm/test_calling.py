@@ -60,6 +60,7 @@ def test_calls_are_read(form: CallForm) -> None:
     assert form.read(called[:-18]) == (called[:-18], [])  # cut off: it is what it says
     if form is TAGGED:
         assert form.read(f"I look.\n{called}\n{called}") == ("I look.", [call, call])
+        assert form.read(f"{called}\n{called[:-18]}") == ("", [call])
         assert form.read("<tool_call>\nno") == ("<tool_call>\nno", [])
         assert form.read('<tool_call>\n[1, {"name": 3}]') == ('<tool_call>\n[1, {"name": 3}]', [])
 
