@@ -15,23 +15,36 @@ from tasks.backends.sampling import Sampling
 
 
 class _Opened:
-    """A llama.cpp context of 1,024 tokens over a memory-mapped file."""
+    """A llama.cpp context of 1,024 tokens, or of more where a row has more, over a memory-mapped file."""
 
     def __init__(self, file: Path, threads: int, settings: Settings, scoring: bool) -> None:
         """Load the file; `scoring` keeps the logits of every position."""
         import llama_cpp
 
-        tuned, kind, flash = asked(settings)
+        tuned, self._kind, self._flash = asked(settings)
+        self._file, self._threads, self._scoring = file, threads, scoring
+        self._tuned = tuned | {"flash_attn": "on" if self._flash else "off"}
+        self._info = llama_cpp.llama_print_system_info().decode()
+        self._open(CONTEXT)
+
+    def _open(self, context: int) -> None:
+        import llama_cpp
+
+        self._context = context
         # Only a context made for embeddings holds more than one sequence; it is told at once to give logits instead.
         self._llama = llama_cpp.Llama(
-            str(file), n_ctx=CONTEXT, n_batch=BATCH, n_ubatch=int(tuned["n_ubatch"]), n_threads=threads,
-            n_threads_batch=threads, flash_attn=flash, type_k=kind, type_v=kind, logits_all=scoring, embedding=scoring,
-            verbose=False,
+            str(self._file), n_ctx=context, n_batch=BATCH, n_ubatch=int(self._tuned["n_ubatch"]),
+            n_threads=self._threads, n_threads_batch=self._threads, flash_attn=self._flash, type_k=self._kind,
+            type_v=self._kind, logits_all=self._scoring, embedding=self._scoring, verbose=False,
         )  # fmt: skip
-        if scoring:
+        if self._scoring:
             llama_cpp.llama_set_embeddings(self._llama.ctx, False)
-        self._threads, self._tuned = threads, tuned | {"flash_attn": "on" if flash else "off"}
-        self._info = llama_cpp.llama_print_system_info().decode()
+
+    def _make_room(self, tokens: int) -> None:
+        """Open a larger context where a row does not fit; the cache is lost."""
+        if tokens > self._context:
+            self._llama.close()
+            self._open(2 ** (tokens - 1).bit_length())
 
     def runtime(self) -> dict[str, str]:
         """Execution properties: SIMD features llama.cpp was built with, KV cache type, threads."""
@@ -58,6 +71,7 @@ class GgufScorer(_Opened):
 
     def score(self, ids: Sequence[int]) -> Logits:
         """Logits of every position, shape (len(ids), vocabulary)."""
+        self._make_room(len(ids))
         self._llama.reset()
         self._llama.eval(list(ids))
         scores: Logits = np.array(self._llama.scores[: len(ids)], dtype=np.float32)
@@ -71,7 +85,7 @@ class GgufScorer(_Opened):
 
         count, flat = len(endings[0]), [ending for own in endings for ending in own]
         asked = sum(len(prompt) for prompt in prompts)
-        if max(asked, sum(map(len, flat))) > BATCH or asked + sum(map(len, flat)) > CONTEXT:
+        if max(asked, sum(map(len, flat))) > BATCH or asked + sum(map(len, flat)) > self._context:
             return endings_apart(self, prompts, endings)  # more than the context holds at once
         cache, numbers = llama_cpp.llama_get_memory(self._llama.ctx), range(len(prompts), len(prompts) + len(flat))
         llama_cpp.llama_memory_clear(cache, True)
@@ -114,6 +128,7 @@ class GgufSpeaker(_Opened):
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""
+        self._make_room(len(ids) + 1)
         self._llama.reset()
         self._llama.eval(list(ids))
         self._next()
@@ -129,6 +144,7 @@ class GgufSpeaker(_Opened):
 
     def generate(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
         """Greedy continuation of `new_tokens` tokens."""
+        self._make_room(len(ids) + new_tokens)
         self._llama.reset()
         made: list[int] = []
         batch = list(ids)
