@@ -24,8 +24,9 @@ def fetch(params: Fetch, out: Path) -> Source:
         origin = expanding(kind).expand(params, partial)
         weights = sorted(file for file in partial.iterdir() if file.suffix in WEIGHTS)
         record = Source(
-            name=origin.name, source=params.model, origin=origin.origin, sha256=hash_files(weights), kind=kind
-        )
+            name=origin.name, source=params.model, origin=origin.origin, sha256=hash_files(weights), kind=kind,
+            stored=origin.stored,
+        )  # fmt: skip
         record.write(partial / Workspace().source.name)
         replace_folder(partial, out)
     finally:

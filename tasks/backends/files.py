@@ -11,9 +11,13 @@ def link_files(source: Path, out: Path) -> None:
     """Hard-link every file of `source` into `out`, copying where the file system cannot link."""
     out.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
-        if not file.is_file():
-            continue
-        try:
-            os.link(file, out / file.name)
-        except OSError:
-            shutil.copy2(file, out / file.name)
+        if file.is_file():
+            link_file(file, out / file.name)
+
+
+def link_file(source: Path, out: Path) -> None:
+    """Hard-link one file to the name `out`, copying where the file system cannot link."""
+    try:
+        os.link(source, out)
+    except OSError:
+        shutil.copy2(source, out)

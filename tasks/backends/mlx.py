@@ -105,9 +105,9 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
 
 
 def _with_rope_theta(model: Path, out: Path) -> Path:
-    """Link the checkpoint with `rope_theta` at the top of its configuration.
+    """Link the checkpoint with `rope_theta` and `rope_scaling` at the top of its configuration.
 
-    mlx-lm 0.31 ignores the `rope_parameters` that transformers 5 writes and silently takes theta 10000.
+    mlx-lm 0.31 ignores the `rope_parameters` that transformers 5 writes, and silently takes theta 10000, not scaled.
     """
     out.mkdir(parents=True, exist_ok=True)
     for file in model.iterdir():
@@ -117,6 +117,8 @@ def _with_rope_theta(model: Path, out: Path) -> Path:
     rope = settings.get("rope_parameters") or {}
     if "rope_theta" in rope:
         settings.setdefault("rope_theta", rope["rope_theta"])
+    if rope.get("rope_type", "default") != "default":
+        settings.setdefault("rope_scaling", {name: value for name, value in rope.items() if name != "rope_theta"})
     (out / "config.json").write_text(json.dumps(settings))
     return out
 

@@ -12,6 +12,7 @@ from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
 from tasks.records.terms import Precision
 
+AS_STORED = "as-stored"  # the method of a variant that is the very file that the model came as, quantized once only
 Mark = Literal["excellent", "llm", "good", "limited", "poor"]  # llm: excellent, for language models only
 
 
@@ -38,6 +39,10 @@ def _nothing_to_note(variant: Variant, model: ModelProfile, hardware: Hardware) 
     return []
 
 
+def _never_as_stored(model: ModelProfile) -> Precision | None:
+    return None
+
+
 def _always_usable(variant: Variant, hardware: Hardware) -> Support:
     return Support(ok=True, reason="")
 
@@ -54,4 +59,5 @@ class Traits:
     wheels: tuple[str, ...] = ()  # packages of which the platform's markers choose one
     slow_because: str = ""  # why it is not timed without the accelerator of SLOW_WITHOUT
     notes: Callable[[Variant, ModelProfile, Hardware], list[str]] = _nothing_to_note  # for a recipe's reasons
+    as_stored: Callable[[ModelProfile], Precision | None] = _never_as_stored  # where it runs the file a model came as
     usable: Callable[[Variant, Hardware], Support] = _always_usable  # whether the processor has kernels for a variant

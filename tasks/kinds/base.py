@@ -37,6 +37,7 @@ class Origin(Record):
 
     name: str
     origin: str
+    stored: str = ""  # the type of most of its weights, where they came quantized
 
 
 class DataCard(Record):
@@ -78,7 +79,7 @@ class CheckRequest(Record):
     opening: Opening
     places: Places
     precision: Precision
-    units: int  # tokens or examples of the probe
+    units: int  # tokens or examples of the probe; 0: all of it
     settings: Convert
 
 

@@ -17,7 +17,7 @@ BITS: dict[str, float] = {
 # The widest type that still counts as the claimed precision. llama.cpp's 4-bit mixes hold 5-bit types by design.
 WIDEST: dict[Precision, float] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 9, "int4": 6}
 FEWEST: dict[Precision, float] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 6.5, "int4": 3.9}
-ENOUGH = 0.5  # share of the weights
+ENOUGH = 0.5  # share of the weights that quantization is about
 
 
 def weight_share(counted: Mapping[str, int]) -> dict[str, float]:
@@ -27,12 +27,17 @@ def weight_share(counted: Mapping[str, int]) -> dict[str, float]:
     return {kind: weights[kind] / total for kind in sorted(weights, key=lambda k: -weights[k])}
 
 
-def precision_problem(share: Mapping[str, float], claimed: Precision) -> str:
-    """Say why the types found are not the claimed precision; empty when they are."""
+def precision_problem(share: Mapping[str, float], claimed: Precision, quantized: float = 1.0) -> str:
+    """Say why the types found are not the claimed precision; empty when they are.
+
+    `quantized`: the share of the weights that are to be in it; a small model may be an embedding for the most part,
+    which frameworks keep at 8 bits whatever is asked.
+    """
     fitting = sum(part for kind, part in share.items() if FEWEST[claimed] <= BITS.get(kind, 32) <= WIDEST[claimed])
-    if fitting >= ENOUGH:
+    if fitting >= ENOUGH * quantized:
         return ""
-    return f"claims {claimed}, but only {fitting:.0%} of its weights are stored so: {describe(share)}"
+    of = "" if quantized == 1.0 else f" (its linear layers are {quantized:.0%})"
+    return f"claims {claimed}, but only {fitting:.0%} of its weights are stored so{of}: {describe(share)}"
 
 
 def describe(share: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from tasks.backends.table import backend
+from tasks.backends.traits import AS_STORED
 from tasks.errors import ConfigError
 from tasks.params.pipeline import Params, Variant
 from tasks.planning.policy import recipe
@@ -97,6 +98,9 @@ def wish(variant: Variant, params: Params, hardware: Hardware, model: ModelProfi
     of_model, on_target = converts(one, hardware, model), runs_on(one.TRAITS, hardware)
     if not of_model.ok:
         return Support(ok=False, reason=f"{framework} cannot convert this model: {of_model.reason}")
+    if variant.method == AS_STORED and one.TRAITS.as_stored(model) is None:
+        came = f"its weights came as {model.stored}" if model.stored else "it did not come quantized"
+        return Support(ok=False, reason=f"{framework} has no file of this model to run as it is: {came}")
     if not on_target.ok and chosen != "all":
         return Support(ok=False, reason=f"{framework} does not run on {hardware.device}: {on_target.reason}")
     rank = next((choice.rank for choice in selection.ranking if choice.framework == framework), None)

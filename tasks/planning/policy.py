@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tasks.backends.table import backend
-from tasks.backends.traits import Advice, Traits
+from tasks.backends.traits import AS_STORED, Advice, Traits
 from tasks.params.pipeline import Variant
 from tasks.planning.selection import platform_of
 from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
+from tasks.records.terms import Precision
 
 INT8_ISA = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 BF16_ISA = ("amx_bf16", "avx512_bf16", "bf16")
@@ -32,7 +33,7 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
     ]
     return Recipe(
         backend=variant.backend,
-        precision=variant.precision,
+        precision=_precision(variant, model),
         role=variant.role,
         method=variant.method,
         group_size=group,
@@ -40,6 +41,12 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         ratio=variant.ratio,
         reasons=tuple(reasons),
     )
+
+
+def _precision(variant: Variant, model: ModelProfile) -> Precision:
+    """As asked; of a model that is kept as it came, what its weights are."""
+    kept = backend(variant.backend).TRAITS.as_stored(model) if variant.method == AS_STORED else None
+    return kept or variant.precision
 
 
 def method_reason(name: str, variant: Variant) -> str:

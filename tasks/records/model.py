@@ -14,6 +14,7 @@ class ModelProfile(Record):
     source: str  # as the user named it
     origin: str  # where the weights came from, in words, for the model card
     sha256: str  # over the weight files, in name order
+    stored: str = ""  # the type of most weights as they came, where they were quantized then
     modality: str  # the kind of model, or what its architecture tells
     family: Literal["tokens", "arrays"] = "tokens"  # of the sessions it runs in
     architecture: str

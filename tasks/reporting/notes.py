@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from tasks.backends.traits import AS_STORED
 from tasks.kinds.demands import switched_off
 from tasks.measure.statistics import smallest_sample
 from tasks.records.quality import Evaluation
 from tasks.records.speed import Benchmark
-from tasks.reporting.findings import Findings, Scores, metric
+from tasks.reporting.findings import Findings, Scores, metric, value
 
+FEW = ("int8", "int4")  # precisions that weights are quantized to
 WRITING, BETWEEN = "decode_tokens_per_s", "inter_token_ms"
 QUANTIZED = re.compile(r"\bI?Q[2-8](_\w+)?\b|\b[2-8][- ]bit\b|\bquantized\b", re.IGNORECASE)
 
@@ -19,6 +21,7 @@ def notes(found: Findings) -> list[str]:
     """The notes that hold for this run, the most important first."""
     return [
         *_reference(found),
+        *_quantized_twice(found),
         *([f"Settings: {found.settings}."] if found.settings else []),
         *_profile(found),
         *_data(found),
@@ -44,6 +47,30 @@ def _reference(found: Findings) -> list[str]:
             "So every quality figure here is a loss against that reference, not against the model as it was trained."
         )
     return said
+
+
+def _quantized_twice(found: Findings) -> Iterable[str]:
+    """What was lost by a second quantization, beside the file as it came, where a variant is that."""
+    scores, stored = found.scores, found.model.stored
+    if not stored:
+        return
+    lost = [
+        (row.variant, scores.artifacts[row.variant].recipe, kl)
+        for row in scores.rows
+        if (kl := value(row, "mean_kl")) is not None and row.variant in scores.artifacts
+    ]
+    once = [(name, kl) for name, recipe, kl in lost if recipe.method == AS_STORED]
+    twice = [f"{name} {kl:.3g}" for name, recipe, kl in lost if recipe.precision in FEW and recipe.method != AS_STORED]
+    if once:
+        yield (
+            f"The model came quantized to {stored}. {once[0][0]} is that file as it came: its KL of "
+            f"{once[0][1]:.2g} nats is what the runtime's arithmetic alone changes."
+        )
+    if twice:
+        yield (
+            f"Quantized a second time, after {stored}: {', '.join(twice)} (KL in nats, what the second quantization "
+            "lost; what the first one lost, no figure here can tell)."
+        )
 
 
 def _profile(found: Findings) -> list[str]:

@@ -29,6 +29,7 @@ class Source(Record):
     origin: str
     sha256: str  # over the weight files of the checkpoint, in name order
     kind: str = "causal-lm"  # of model
+    stored: str = ""  # the type of most weights as they came, where they were quantized then
 
 
 def kind_of(model: str) -> Kind:

@@ -16,6 +16,11 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)  # that the package and llama.cpp read
 
 
+def as_given(model: Path) -> Path:
+    """Where an expanded model keeps the GGUF file that it came as, where that was quantized."""
+    return model / "as-given" / "model.gguf"
+
+
 def read(file: Path) -> Any:
     """A `gguf.GGUFReader` over `file`, kept for the next caller as long as the file stays as it is.
 

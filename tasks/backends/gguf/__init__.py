@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tasks.backends.base import (
@@ -22,13 +23,14 @@ from tasks.backends.gguf.making import FILE
 from tasks.backends.gguf.threads import configure_openmp
 from tasks.backends.gguf.tokens import GgufScorer, GgufSpeaker
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.traits import Advice, Traits
+from tasks.backends.traits import AS_STORED, Advice, Traits
 from tasks.errors import ModelError
 from tasks.params.pipeline import Variant
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
+from tasks.records.terms import Precision
 from tasks.sources import gguf as gguf_file
 
 NAME = "gguf"
@@ -115,6 +117,12 @@ def _notes(variant: Variant, model: ModelProfile, hardware: Hardware) -> list[st
     ]
 
 
+def _as_stored(model: ModelProfile) -> Precision | None:
+    """Every quantized type that a file can hold is one that llama.cpp runs."""
+    bits = re.match(r"I?Q(\d)", model.stored)
+    return None if bits is None else "int8" if int(bits[1]) > 5 else "int4"
+
+
 TRAITS = Traits(
     marks={
         "cross_platform": "excellent", "enterprise_integration": "limited", "mobile": "excellent",
@@ -130,7 +138,10 @@ TRAITS = Traits(
         "fp16/default": "llama.cpp without quantization: shows what the runtime alone gives; the quantized files are "
         "made from it",
         "int8/q8_0": "8 bit in blocks of 32 with one scale each: small rounding error",
+        f"int4/{AS_STORED}": "the file that the model came as: its weights are quantized once, and not a second time",
+        f"int8/{AS_STORED}": "the file that the model came as: its weights are quantized once, and not a second time",
         "int4/q4_k_m": "K-quants: 4 bit in super-blocks of 256, sensitive tensors at 6 bit",
     },
     notes=_notes,
+    as_stored=_as_stored,
 )  # fmt: skip

@@ -9,14 +9,25 @@ import sys
 from pathlib import Path
 
 from tasks.backends.base import Work
+from tasks.backends.files import link_file
+from tasks.backends.traits import AS_STORED
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
+from tasks.sources.gguf import as_given
 
 FILE = "model.gguf"
 
 
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
     """Write out/model.gguf: f16 from the checkpoint, else quantized from the f16 file."""
+    if recipe.method == AS_STORED:
+        given = as_given(work.model)
+        if not given.is_file():
+            raise UnsupportedError(
+                "the model did not come as a quantized GGUF file; nothing can be kept as it was stored"
+            )
+        link_file(given, out / FILE)
+        return
     if recipe.precision == "fp16":
         _to_f16(work.model, out / FILE)
         return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
     scratch = out.with_name(f"{out.name}.olive")
     scratch.mkdir(parents=True)
     try:
-        _olive(_model(work), passes(recipe, work, scratch), scratch / "built")
+        source = _with_yarn_whole(work.model, scratch / "source")
+        _olive({"type": "HfModel", "model_path": str(source)}, passes(recipe, work, scratch), scratch / "built")
         _take(scratch / "built", work.model, out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -61,8 +64,36 @@ def passes(recipe: Recipe, work: Work, scratch: Path) -> dict[str, dict[str, Any
     )
 
 
-def _model(work: Work) -> dict[str, Any]:
-    return {"type": "HfModel", "model_path": str(work.model)}
+def _with_yarn_whole(model: Path, out: Path) -> Path:
+    """The checkpoint, linked with YaRN's two bounds in its configuration as onnxruntime-genai's builder wants them.
+
+    Release 0.14 knows YaRN by their names, and builds a model of plain positions where they are left to the defaults of
+    transformers; it also takes the dimensions between which is blended as fractions, where transformers takes the whole
+    ones around them (Peng et al. 2023, arXiv:2309.00071, section 3.2). So the bounds that give whole ones are stated.
+    """
+    settings = json.loads((model / "config.json").read_text())
+    rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type")) != "yarn":
+        return model
+    base = float(rope.get("rope_theta") or settings.get("rope_theta") or 10000.0)
+    half = (settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]) / 2
+    trained = rope.get("original_max_position_embeddings") or settings["max_position_embeddings"]
+
+    def stated(name: str, usual: float, whole: Callable[[float], int]) -> float:
+        rotations = float(rope.get(name) or usual)
+        dimension = half * math.log(trained / (rotations * 2 * math.pi)) / math.log(base)
+        if rope.get("truncate", True):
+            dimension = whole(dimension)
+        return float(trained / (2 * math.pi * base ** (dimension / half)))
+
+    rope |= {"beta_fast": stated("beta_fast", 32.0, math.floor), "beta_slow": stated("beta_slow", 1.0, math.ceil)}
+    settings["original_max_position_embeddings"] = trained
+    out.mkdir()
+    for file in model.iterdir():
+        if file.name != "config.json":
+            (out / file.name).symlink_to(file.resolve())
+    (out / "config.json").write_text(json.dumps(settings))
+    return out
 
 
 def _calibration(model: Path, texts: Path) -> dict[str, Any]:
@@ -81,6 +112,8 @@ def _olive(model: dict[str, Any], passes: dict[str, Any], out: Path) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "OLIVE_DISABLE_TELEMETRY": "1"}
     from olive import run
 
+    _name_both_rotary_bases()
+
     cpu = {"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}
     run(
         {
@@ -97,6 +130,21 @@ def _olive(model: dict[str, Any], passes: dict[str, Any], out: Path) -> None:
         raise UnsupportedError(
             f"Olive made no model with passes {', '.join(p['type'] for p in passes.values())}; its log says why"
         )
+
+
+def _name_both_rotary_bases() -> None:
+    """Give Gemma 3's configuration the names that its two rotary bases had before transformers 5.
+
+    onnxruntime-genai 0.14 reads them by those, and takes 10,000 for a base that it does not find.
+    """
+    from transformers import Gemma3TextConfig
+
+    def base_of(layers: str) -> property:
+        return property(lambda config: config.rope_parameters[layers]["rope_theta"])
+
+    for name, layers in (("rope_local_base_freq", "sliding_attention"), ("rope_theta", "full_attention")):
+        if not hasattr(Gemma3TextConfig, name):
+            setattr(Gemma3TextConfig, name, base_of(layers))
 
 
 def _take(built: Path, model: Path, out: Path) -> None:

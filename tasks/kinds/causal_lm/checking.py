@@ -7,9 +7,11 @@ import numpy as np
 from tasks.backends.table import tokens
 from tasks.kinds.base import Checked, CheckRequest
 from tasks.kinds.causal_lm import files
+from tasks.kinds.causal_lm.describing import read_config
 from tasks.kinds.causal_lm.quality import score_row
 from tasks.kinds.causal_lm.rows import Probe
 from tasks.kinds.causal_lm.tokens import decoder
+from tasks.kinds.causal_lm.weights import count
 from tasks.kinds.stored import describe, precision_problem, weight_share
 from tasks.records.artifact import Check
 from tasks.records.terms import Precision
@@ -28,6 +30,7 @@ def check(request: CheckRequest) -> Checked:
     text = decoder(places.model)(speaker.generate(probe.question_ids, NEW_TOKENS))
     speaker.close()
     share = weight_share(module.tensor_bytes(opening.artifact))
+    weights = count(places.model, read_config(places.model))
     found = Check(
         distance=distance,
         distance_limit=request.settings.max_kl[request.precision],
@@ -37,26 +40,30 @@ def check(request: CheckRequest) -> Checked:
         tensor_share=share,
         precision_found=describe(share),
     )
-    return Checked(check=found, problem=problem(found, request.precision), versions=module.versions())
+    return Checked(
+        check=found,
+        problem=problem(found, request.precision, weights.linear / weights.parameters),
+        versions=module.versions(),
+    )
 
 
 def _forward(request: CheckRequest, probe: Probe) -> tuple[float, float, int]:
     """Mean KL divergence from the reference on the probe in nats, top-token agreement, and over how many tokens."""
     opening, kept = request.opening, request.places.reference / files.PROBE_LOGPROBS
     scorer = tokens(opening.backend).scorer(opening.artifact, opening.threads)
-    ids = probe.ids[: request.units]
+    ids = probe.ids[: request.units or None]
     scored = score_row(scorer.score(ids), np.array(ids), np.load(kept)[: len(ids) - 1])
     scorer.close()
     return float(scored.kl.mean()), float(scored.agree.mean()), len(ids)
 
 
-def problem(check: Check, claimed: Precision) -> str:
-    """Say what is wrong with an artifact; empty when it may be measured.
+def problem(check: Check, claimed: Precision, linear: float = 1.0) -> str:
+    """Say what is wrong with an artifact; empty when it may be measured. `linear`: linear layers' share of the weights.
 
     The bound on the KL divergence is wide enough for honest quantization noise and catches a wrong configuration:
     another rope base, a transposed weight, a wrong tokenizer or a broken cache gives several times as much.
     """
-    wrong_types = precision_problem(check.tensor_share, claimed)
+    wrong_types = precision_problem(check.tensor_share, claimed, linear)
     if wrong_types:
         return wrong_types
     if not check.distance <= check.distance_limit:

@@ -60,7 +60,7 @@ def describe(folder: Path) -> ModelProfile:
     context = 0 if modality == "image-classifier" else size(config, CONTEXT)
     cache_bytes = 4 * layers * kv_heads * head_dim * context if modality == "causal-lm" else 0
     return ModelProfile(
-        **source.model_dump(include={"name", "source", "origin", "sha256"}),
+        **source.model_dump(include={"name", "source", "origin", "sha256", "stored"}),
         modality=modality,
         architecture=architecture,
         model_type=str(config.get("model_type", "")),

