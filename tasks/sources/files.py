@@ -97,8 +97,6 @@ def check_directory(folder: Path, allow_pickle: bool) -> None:
             f"{folder} holds only pickle weights ({', '.join(pickles[:3])}), which can run code when opened; "
             "convert them to safetensors, or set fetch.allow_pickle: true if you trust where they come from"
         )
-    if (folder / "adapter_config.json").is_file() and not any(file.name.startswith("model") for file in weights):
-        raise ModelError(_adapter(folder))
     if not weights and not pickles:
         raise ModelError(f"{folder} has no weights; expected *.safetensors beside config.json")
     for file in weights:
@@ -130,19 +128,9 @@ def _without_config(folder: Path) -> str:
     models = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
     if models:
         return f"{folder} holds GGUF; give the file itself: {', '.join(str(file) for file in models[:3])}"
-    if (folder / "adapter_config.json").is_file():
-        return _adapter(folder)
     inside = sorted(one.name for one in folder.iterdir() if one.is_dir() and (one / "config.json").is_file())
     hint = f"; there is one in {', '.join(inside[:3])}" if inside else ""
     return f"{folder} has no config.json; a Hugging Face directory needs config.json and *.safetensors{hint}"
-
-
-def _adapter(folder: Path) -> str:
-    base = read_object(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model"
-    return (
-        f"{folder} is an adapter, not a model; merge it into {base} (peft: merge_and_unload, then save_pretrained) "
-        "and give that folder"
-    )
 
 
 def _check_index(index: Path, there: set[str]) -> None:

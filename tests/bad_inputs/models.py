@@ -121,6 +121,34 @@ def adapter(beside_config: bool) -> Make:
     return make
 
 
+def lora(
+    base: str = "beside", change: Callable[[dict[str, Any]], dict[str, Any]] = lambda state: state, **config: Any
+) -> Make:
+    """A LoRA adapter of the checkpoint, which lies `beside` it, in the same folder (`inside`), or at that path."""
+
+    def make(tiny: Path, out: Path) -> Path:
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM
+
+        torch.manual_seed(1)
+        wanted = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), wanted)
+        adapter = copied(tiny, out) if base == "inside" else out / "mine"
+        adapted.save_pretrained(adapter)
+        if base == "beside":
+            shutil.copytree(tiny, out / "base", copy_function=os.link)
+        stated = {"beside": "them/base", "inside": "them/base"}.get(base, base)
+        edit(adapter / "adapter_config.json", base_model_name_or_path=stated, **config)
+        file = adapter / "adapter_model.safetensors"
+        state = change(load_file(file))
+        file.unlink()
+        if state:
+            save_file(state, file)
+        return adapter
+
+    return make
+
+
 def dangling(tiny: Path, out: Path) -> Path:
     """A link of a hub's cache whose blob is gone."""
     model = copied(tiny, out)

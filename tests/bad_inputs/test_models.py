@@ -73,8 +73,24 @@ REFUSED: dict[str, tuple[make.Make, str]] = {
     "an index of other files": (
         make.files(model__safetensors__index__json='{"weight_map": {"a": "model-2.safetensors"}}'), "not there",
     ),
-    "an adapter": (make.adapter(False), "is an adapter, not a model; merge it into them/base"),
-    "an adapter beside a configuration": (make.adapter(True), "is an adapter, not a model"),
+    "an adapter": (make.adapter(False), "is an adapter, and its base, them/base, is not on this machine; lay"),
+    "an adapter beside a configuration": (make.adapter(True), "is an adapter, and its base, them/base, is not on"),
+    "an adapter of another base": (
+        make.lora(change=lambda s: {k.replace("layers.1", "layers.7"): v for k, v in s.items()}),
+        "does not have|no place",
+    ),
+    "an adapter of another size": (
+        make.lora(change=lambda s: {k: torch.zeros(4, 8) if "lora_A" in k else v for k, v in s.items()}),
+        "size mismatch",
+    ),
+    "an adapter without a part": (
+        make.lora(change=lambda s: {k: v for k, v in s.items() if "layers.0" not in k}), "the adapter does not have",
+    ),
+    "an adapter that is no number": (
+        make.lora(change=lambda s: {k: v * NAN for k, v in s.items()}), "NaN|nan|cannot be merged",
+    ),
+    "an adapter without weights": (make.lora(change=lambda s: {}), "without adapter_model.safetensors"),
+    "an adapter of prompts": (make.lora(peft_type="PROMPT_TUNING"), "of the kind PROMPT_TUNING, which is no change"),
     # its own kind
     "an encoder": (make.settings(architectures=["BertForMaskedLM"]), "is a text encoder"),
     "a classifier": (make.settings(architectures=["LlamaForSequenceClassification"]), "is a classifier of texts"),
@@ -139,6 +155,8 @@ TAKEN: dict[str, tuple[make.Make, str]] = {
     "the code of an architecture that is known": (
         make.settings(auto_map={"AutoModelForCausalLM": "modeling_llama.LlamaForCausalLM"}), "mine$",
     ),
+    "an adapter beside its base": (make.lora(), r"the adapter mine \(LORA, 8 tensors\) is merged into its weights"),
+    "an adapter in its base's folder": (make.lora("inside"), "the adapter mine .* is merged"),
     "a GGUF": (make.of_gguf(), "its F16 weights expanded once to fp32. proven against llama.cpp"),
     "an ending in capitals": (make.of_gguf("MINE.GGUF"), "proven against llama.cpp"),
     "a file of Ollama's": (make.of_gguf(f"sha256-{'2af3' * 16}"), "proven against llama.cpp"),
@@ -192,6 +210,20 @@ def test_what_the_files_say_is_what_is_written(tmp_path: Path, small: Path) -> N
     state = load_file(model / "model.safetensors")
     assert not torch.equal(state["lm_head.weight"], state["model.embed_tokens.weight"])
     assert json.loads((model / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_a_merged_adapter_changes_the_model_as_it_does_unmerged(tmp_path: Path, small: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    _, model = taken("an adapter beside its base", tmp_path, small)
+    ids = torch.tensor([[5, 9, 200, 17, 33]])
+    plain = AutoModelForCausalLM.from_pretrained(small)
+    with torch.inference_mode():
+        before = plain(ids).logits
+        wanted = PeftModel.from_pretrained(plain, str(tmp_path / "given" / "mine"))(ids).logits
+        found = AutoModelForCausalLM.from_pretrained(model)(ids).logits
+    assert torch.allclose(found, wanted, atol=1e-4) and not torch.allclose(found, before, atol=0.1)
 
 
 def test_the_tokenizer_is_kept_byte_for_byte(tmp_path: Path, small: Path) -> None:

@@ -14,7 +14,7 @@ from tasks.errors import ModelError
 from tasks.kinds.base import Origin
 from tasks.kinds.causal_lm import reading
 from tasks.kinds.causal_lm.chat import rows_of_embedding
-from tasks.kinds.causal_lm.incoming import ends, gguf_model, gguf_tokenizer, loading, tokenizer
+from tasks.kinds.causal_lm.incoming import adapters, ends, gguf_model, gguf_tokenizer, loading, tokenizer
 from tasks.kinds.causal_lm.incoming.judging import TEXT
 from tasks.params.pipeline import Fetch
 from tasks.run.disk import require_disk, size_bytes
@@ -29,6 +29,8 @@ def recognises(model: str) -> bool:
     """Tell whether `fetch.model` names a language model; a hub id not yet fetched is taken for one."""
     where = sources.kind_of(model)
     if where != "directory":
+        return True
+    if adapters.is_one(Path(model).expanduser()):
         return True
     try:
         named = json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8"))["architectures"]
@@ -52,10 +54,24 @@ def expand(params: Fetch, out: Path) -> Origin:
 
 def _directory(folder: Path, params: Fetch, out: Path, where: str, name: str) -> str:
     """Expand a folder; returns where it came from, and what was found, in words."""
+    if adapters.is_one(folder):
+        with adapters.base_of(folder) as base:
+            return _adapted(folder, base, params, out, where, name)
     sources.check_directory(folder, params.allow_pickle)
     require_disk(out, 2 * size_bytes(folder))
     notes = loading.expand(folder, out, name)
     notes += tokenizer.take(folder, out, rows_of_embedding(out), name)
+    ends.write_ends(out)
+    return _told(where, notes)
+
+
+def _adapted(folder: Path, base: Path, params: Fetch, out: Path, where: str, name: str) -> str:
+    """Expand the base of an adapter with the adapter merged into it; the tokenizer is the adapter's, if it has one."""
+    sources.check_directory(base, params.allow_pickle)
+    require_disk(out, 2 * size_bytes(base))
+    notes = loading.expand(base, out, name, adapter=folder)
+    own = folder if (folder / "tokenizer.json").is_file() else base
+    notes += tokenizer.take(own, out, rows_of_embedding(out), name)
     ends.write_ends(out)
     return _told(where, notes)
 

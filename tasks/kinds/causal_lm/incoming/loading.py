@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ModelError
-from tasks.kinds.causal_lm.incoming import accounting, numbers
+from tasks.kinds.causal_lm.incoming import accounting, adapters, numbers
 from tasks.kinds.causal_lm.incoming.judging import judge
 from tasks.kinds.causal_lm.incoming.words import first_line
 from tasks.sources import files as sources
@@ -24,8 +24,10 @@ HEADS = ("lm_head.weight", "embed_out.weight")  # output layers that may be tied
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight")
 
 
-def expand(source: Path, out: Path, name: str) -> tuple[str, ...]:
+def expand(source: Path, out: Path, name: str, adapter: Path | None = None) -> tuple[str, ...]:
     """Write the checkpoint in `source` as fp32 safetensors with its configuration into `out`; returns notes.
+
+    An adapter, in a folder of its own, is merged into it.
 
     Raises ModelError for a checkpoint of another kind, and where a tensor is missing, does not fit, or is no number.
     """
@@ -62,6 +64,9 @@ def expand(source: Path, out: Path, name: str) -> tuple[str, ...]:
         shapes={key: (has, wanted) for key, has, wanted in told["mismatched_keys"]},
     )
     notes.append(accounting.account(found, int(getattr(model.config, "num_hidden_layers", 0)), name))
+    if adapter is not None:
+        model, said = adapters.merge(model, adapter, name)
+        notes.append(said)
     notes.append(numbers.check_numbers(model.state_dict().items(), name))
     notes.append(save(model, out))
     return tuple(note for note in notes if note)
