@@ -171,7 +171,7 @@ def _limit(e: Expectation) -> str:
 
 def results_digest(recommendation: Recommendation) -> str:
     """sha256 over variants and metrics as canonical JSON: what the verdicts rest on, and nothing else."""
-    results = [row.model_dump(mode="json", include={"variant", "metrics"}) for row in recommendation.rows]
+    results = [json.loads(row.model_dump_json(include={"variant", "metrics"})) for row in recommendation.rows]
     canonical = json.dumps(results, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -17,7 +18,8 @@ T = TypeVar("T")
 class Record(BaseModel):
     """A frozen value with a JSON file form; unknown keys are refused when read back."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # A figure that is no number is written as "NaN" or "Infinity", which JSON has no numbers for, and read back as it was.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -105,4 +107,5 @@ class Support(Record):
 
 def to_jsonable(record: Record) -> dict[str, Any]:
     """The record as plain JSON values."""
-    return record.model_dump(mode="json")
+    found: dict[str, Any] = json.loads(record.model_dump_json())  # a dump in Python keeps figures that are no numbers
+    return found

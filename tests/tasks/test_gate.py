@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -121,6 +122,15 @@ def test_the_interval_decides_and_says_what_would(cell: Metric, outcome: Outcome
 def test_an_upper_limit_is_decided_by_the_other_end(low: float, high: float, outcome: Outcome) -> None:
     found = judged(candidate(perplexity_ratio=between((low + high) / 2, low, high))).verdicts[0]
     assert found.expectations[1].outcome == outcome
+
+
+@pytest.mark.parametrize(
+    "cell", [Metric(value=math.nan), Metric(value=math.nan, low=math.nan, high=math.nan, units=40)]
+)
+def test_what_is_no_number_passes_no_gate(cell: Metric) -> None:
+    for name in ("retention", "perplexity_ratio", "mean_kl", "decode_speedup", "memory_share"):
+        found = judged(candidate(**{name: cell})).verdicts[0]
+        assert found.outcome == "fail", (name, [one for one in found.expectations if one.outcome != "pass"])
 
 
 def test_a_reason_that_says_so_already_is_not_said_twice() -> None:
