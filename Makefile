@@ -2,6 +2,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 UV_VERSION := 0.13.9
+# A home that cannot be written, as some containers have: what is kept there is kept in this folder.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.uv/home
+endif
 
 # llama.cpp without its tools, tests and server: half the build time. And without its AMX kernels, which end quantized
 # models with a segmentation fault (ggml-org/llama.cpp issue 20824), where the compiler knows that switch.
@@ -42,7 +46,7 @@ $(ENV): requirements.lock
 	@test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
 	.uv/bin/uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
 	@mkdir -p '$(WHEELS)'
-	@test -n "$(wildcard $(WHEELS)/llama_cpp_python-$(LLAMA)-*.whl)" || { \
+	@ls '$(WHEELS)'/llama_cpp_python-$(LLAMA)-*.whl >/dev/null 2>&1 || { \
 	  echo "compiling llama.cpp once for this machine, which takes some minutes (kept in $(WHEELS))"; \
 	  .uv/bin/python -m pip wheel --quiet --no-deps --no-cache-dir --wheel-dir '$(WHEELS)' llama-cpp-python==$(LLAMA); }
 	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip sync --quiet --refresh-package llama-cpp-python --reinstall-package llama-cpp-python requirements.lock
@@ -58,6 +62,7 @@ run: $(ENV)  ## the main job: optimize, measure, gate, package, track and promot
 	python -m flows.run $(SET) $(if $(TASK_RUNNER),--task-runner $(TASK_RUNNER)) $(if $(DRY),--dry-run)
 
 repro: $(ENV)  ## the same pipeline by DVC alone, without Prefect and without promotion
+	@python -m flows.dvc.without_git
 	dvc repro
 
 test: $(ENV)  ## all tests, two at a time, the main job on a reduced sample among them; and the ten slowest

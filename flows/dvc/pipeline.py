@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.dvc import lock_file
+from flows.dvc import lock_file, without_git
 from flows.stop import stopping
 from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EdgewrightError, ResourceError
 from tasks.params.load import EFFECTIVE, PARAMS
@@ -221,6 +221,7 @@ def _opened(root: Path, instead: Mapping[Path, Path]) -> Any:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     lock_file.speed_up()
+    without_git.settle(root)
     try:
         return Repo(str(root), fs=overlay(instead), _wait_for_lock=True)
     except DvcException as error:

@@ -30,6 +30,10 @@ CATEGORIES: dict[str, tuple[Family, str]] = {
     "endpoint": ("input", "endpoint"),
     "finish": ("prediction", "how answers end"),
 }
+# A reference that hardly varies is no measure of distance: one token more than always would be any number of standard
+# deviations. These are the least that a signal's standard deviation counts as, in its own unit.
+LEAST_SPREAD = {"prompt_tokens": 5.0, "new_tokens": 5.0, "rarity": 0.1, "confidence": 0.02}
+EVIDENTLYS = 0.001  # what Evidently takes for a smaller one
 EMBEDDING = "content of prompts"
 ACCURACY = "right answers"
 
@@ -87,6 +91,9 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, settings: Drift) -> 
             divide="ignore", invalid="ignore"
         ):  # a category that the reference lacks has an infinite distance
             distance, p_value = (float(one(*sides, kind, None).drift_score) for one in asked)
+        if name in LEAST_SPREAD:
+            spread = float(np.std(sides[0]))
+            distance *= max(spread, EVIDENTLYS) / max(spread, LEAST_SPREAD[name])
         return distance, p_value
 
     return (*_signals({name: measured(name) for name in columns}, current, settings), *left_out)

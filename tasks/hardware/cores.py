@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+
+from tasks.hardware.limits import limits
 
 
 def threads(asked: int) -> int:
@@ -16,8 +19,17 @@ def shared_threads() -> int:
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    return len(cores())
+    """Count the cores that this process may use: those it may run on, as far as a container's quota goes.
+
+    A quota of one and a half is one: a second thread would be stopped for half of each period, and the first waits.
+    """
+    quota = _quota()
+    return len(cores()) if quota is None else max(1, min(len(cores()), int(quota)))
+
+
+@cache
+def _quota() -> float | None:
+    return limits().cores
 
 
 def cores() -> tuple[int, ...]:

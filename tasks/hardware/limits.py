@@ -48,6 +48,22 @@ def limits(root: Path = Path("/")) -> Limits:
     return Limits(tightest, used, min(cores, default=None))
 
 
+def throttled_s(root: Path = Path("/")) -> float | None:
+    """Seconds for which quotas have held this process's groups back so far; None where no group has a quota."""
+    try:
+        mounts = parse_mounts((root / "proc/self/mountinfo").read_text())
+        groups = parse_groups((root / "proc/self/cgroup").read_text())
+    except OSError:
+        return None
+    found = []
+    for mount in mounts:
+        path = _group_of(mount, "cpu", groups)
+        for folder in _folders(root, mount, path) if path is not None else ():
+            if _cores(folder, mount.version):
+                found += _throttled(folder)
+    return sum(found) if found else None
+
+
 def parse_mounts(mountinfo: str) -> list[_Mount]:
     """The cgroup file systems in /proc/self/mountinfo."""
     found = []
@@ -102,6 +118,18 @@ def _cores(folder: Path, version: int) -> list[float]:
         return [int(quota) / int(period)] if quota.isdigit() and period.isdigit() and int(period) else []
     share, span = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
     return [share / span] if share and span and share > 0 else []
+
+
+def _throttled(folder: Path) -> list[float]:
+    """Seconds from cpu.stat: microseconds in version 2, nanoseconds in version 1."""
+    try:
+        lines = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return []
+    for name, unit in (("throttled_usec", 1e6), ("throttled_time", 1e9)):
+        if name in lines:
+            return [int(lines[name]) / unit]
+    return []
 
 
 def _number(file: Path) -> int | None:

@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import psutil
 from filelock import FileLock, Timeout
 
+from tasks.hardware.limits import throttled_s
 from tasks.records.hardware import Disturbance
 
 TASKS = Path("/proc/self/task")
@@ -31,6 +32,7 @@ class Clocks(NamedTuple):
     stolen: float | None  # taken by the hypervisor for other machines
     own: float  # this process and its ended children
     waited: float | None  # this process's threads, ready to run but without a core
+    throttled: float | None = None  # held back by a container's quota
 
 
 def read() -> Clocks:
@@ -38,7 +40,7 @@ def read() -> Clocks:
     machine, mine = psutil.cpu_times(), psutil.Process().cpu_times()
     busy = machine.user + machine.system + sum(getattr(machine, name, 0.0) for name in ("nice", "irq", "softirq"))
     own = mine.user + mine.system + getattr(mine, "children_user", 0.0) + getattr(mine, "children_system", 0.0)
-    return Clocks(time.perf_counter(), busy, getattr(machine, "steal", None), own, waited(TASKS))
+    return Clocks(time.perf_counter(), busy, getattr(machine, "steal", None), own, waited(TASKS), throttled_s())
 
 
 def waited(tasks: Path) -> float | None:
@@ -68,21 +70,26 @@ def between(before: Clocks, after: Clocks) -> Disturbance:
     others = max(0.0, (after.busy - before.busy) - (after.own - before.own)) / seconds
     stolen = None if before.stolen is None or after.stolen is None else (after.stolen - before.stolen) / seconds
     delay = None if before.waited is None or after.waited is None else max(0.0, after.waited - before.waited)
+    held = None if before.throttled is None or after.throttled is None else after.throttled - before.throttled
     return Disturbance(
         seconds=round(seconds, 3),
         others_cores=round(others, 4),
         stolen_cores=None if stolen is None else round(stolen, 4),
         waited_s=None if delay is None else round(delay, 4),
+        throttled_s=None if held is None else round(held, 4),
     )
 
 
 def objection(found: Disturbance, most_cores: float) -> str:
-    """Say why a timing must be made again: others took more than `most_cores`; empty when the machine was quiet.
+    """Say why a timing must be made again: others, or a quota, took more than `most_cores`; empty when it was quiet.
 
     >>> quiet = Disturbance(seconds=9.0, others_cores=0.03, stolen_cores=0.01, waited_s=0.1)
     >>> objection(quiet, 0.2), objection(quiet.model_copy(update={"others_cores": 0.9}), 0.2)
     ('', 'other processes took 0.91 of a core, the limit is 0.2')
     """
+    held = (found.throttled_s or 0.0) / found.seconds
+    if held > most_cores:
+        return f"the container's CPU quota held it back for {held:.0%} of the time; with fewer threads it would not"
     if found.taken_cores <= most_cores:
         return ""
     return f"other processes took {found.taken_cores:.2g} of a core, the limit is {most_cores:g}"

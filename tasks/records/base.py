@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Record(BaseModel):
     """A frozen value with a JSON file form; unknown keys are refused when read back."""
 
-    # A figure that is no number is written as "NaN" or "Infinity", which JSON has no numbers for, and read back as it was.
+    # A figure that is no number is written as the text "NaN" or "Infinity", and read back as it was.
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
 
     @classmethod

@@ -73,6 +73,7 @@ class Disturbance(Record):
     others_cores: float  # CPU time of other processes over the time passed
     stolen_cores: float | None  # the same, taken by the hypervisor; None where the system does not tell
     waited_s: float | None  # time the timed threads were ready but had no core
+    throttled_s: float | None = None  # time for which a container's quota held it back; None where there is no quota
 
     @property
     def taken_cores(self) -> float:

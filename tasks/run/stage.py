@@ -22,6 +22,7 @@ from tasks.records.base import write_text
 from tasks.records.plan import PlanEntry
 from tasks.records.quality import Evaluation
 from tasks.records.speed import Benchmark
+from tasks.run import surroundings
 from tasks.run.disk import fresh_folder, replace_folder
 from tasks.run.workspace import Workspace
 
@@ -29,13 +30,15 @@ Outcome = TypeVar("Outcome", Artifact, Evaluation, Benchmark)
 
 REPRODUCE = """#!/bin/sh
 # Repeats the one result in this folder: sh reproduce.sh
-cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)" || exit 2
+cd "$(dirname "$0")" || exit 2
+until [ -e dvc.yaml ]; do [ "$PWD" != / ] && cd .. || exit 2; done
 PATH="$PWD/.venv/bin:$PATH" exec {command}
 """
 
 
 def run_stage(work: Callable[[], int | None]) -> int:
-    """Call `work`; an EdgewrightError becomes a line on stderr and its exit code."""
+    """Call `work` in surroundings that fit; an EdgewrightError becomes a line on stderr and its exit code."""
+    surroundings.settle()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     name = os.environ.get("DVC_STAGE", "")
     if name:

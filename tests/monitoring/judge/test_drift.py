@@ -38,6 +38,16 @@ def test_what_has_moved_is_named(tmp_path: Path, shift: dict[str, float], expect
     assert drift.verdict(signals, 400, SETTINGS.min_requests)[0] == expected
 
 
+@pytest.mark.parametrize(("tokens", "drifted"), [(20, False), (21, False), (19, False), (40, True)])
+def test_a_constant_reference_makes_no_alarm_of_one_token(tmp_path: Path, tokens: int, drifted: bool) -> None:
+    reference = table(tmp_path, 1000, 0).assign(prompt_tokens=20, new_tokens=16)
+    current = table(tmp_path, 400, 1).assign(prompt_tokens=tokens, new_tokens=16)
+    found = {one.name: one for one in drift.compare(reference, current, SETTINGS)}
+    length = found["length of prompts"]
+    assert length.drifted == drifted, length
+    assert not found["length of answers"].drifted and found["length of answers"].effect == 0
+
+
 def test_what_is_drawn_is_what_was_compared(tmp_path: Path) -> None:
     reference, current = table(tmp_path, 1000, 0), table(tmp_path, 400, 1, rarity=0.4, confidence=-1.0)
     current.loc[current.index[:5], "confidence"] = [float("nan"), float("inf"), *([float("nan")] * 3)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.hardware import cpu, memory
-from tasks.hardware.limits import Limits, limits
+from tasks.hardware.limits import Limits, limits, throttled_s
 from tests.tasks.hardware.test_hardware import put
 
 NO_LIMIT_V1 = "9223372036854771712"
@@ -64,6 +64,18 @@ def test_cgroup_1_without_limits_and_a_machine_without_cgroups(tmp_path: Path) -
     files |= {"cpu__cpuDOTcfs_period_us": "100000"}
     assert cgroup(tmp_path, V1_MOUNTS.format(top="/"), "4:memory:/\n1:cpu:/\n", **files) == Limits(cores=0.5)
     assert limits(tmp_path / "nowhere") == Limits()
+
+
+def test_time_that_a_quota_took_is_read_where_there_is_one(tmp_path: Path) -> None:
+    two = {"a__cpuDOTmax": "150000 100000\n", "a__cpuDOTstat": "nr_periods 9\nthrottled_usec 2500000\n"}
+    cgroup(tmp_path / "2", V2_MOUNT, "0::/a\n", **two)
+    assert throttled_s(tmp_path / "2") == 2.5
+    cgroup(tmp_path / "free", V2_MOUNT, "0::/a\n", a__cpuDOTmax="max 100000\n", a__cpuDOTstat=two["a__cpuDOTstat"])
+    assert throttled_s(tmp_path / "free") is None
+    one = {"cpu__cpuDOTcfs_quota_us": "50000", "cpu__cpuDOTcfs_period_us": "100000"}
+    cgroup(tmp_path / "1", V1_MOUNTS.format(top="/"), "1:cpu:/\n", **one, cpu__cpuDOTstat="throttled_time 1500000000\n")
+    assert throttled_s(tmp_path / "1") == 1.5
+    assert throttled_s(tmp_path / "nowhere") is None
 
 
 def test_limits_bound_memory_and_cores() -> None:

@@ -1,0 +1,40 @@
+"""What a process needs of the machine around it: a home that can be written, and a way to this machine past proxies."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+HERE = ("127.0.0.1", "localhost", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def settle() -> None:
+    """Make this process's surroundings fit, and those of the processes that it starts."""
+    _past_proxies()
+    _home()
+
+
+def _past_proxies() -> None:
+    """Servers on this machine are asked directly: a proxy does not know them, or knows others by these names."""
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
+        return
+    for name in ("no_proxy", "NO_PROXY"):
+        known = [one.strip() for one in os.environ.get(name, "").split(",") if one.strip()]
+        os.environ[name] = ",".join([*known, *(one for one in HERE if one not in known)])
+
+
+def _home() -> None:
+    """Give libraries that keep caches and settings at home a folder, where the user's home cannot be written.
+
+    As in a container that runs as some user without one. It stays the same from run to run.
+    """
+    stated = os.environ.get("HOME", "")
+    if not hasattr(os, "getuid") or (stated and Path(stated).is_dir() and os.access(stated, os.W_OK | os.X_OK)):
+        return
+    own = Path(tempfile.gettempdir()) / f"edgewright-home-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    if own.is_symlink() or own.stat().st_uid != os.getuid():  # somebody else's, who could put things there
+        own = Path(tempfile.mkdtemp(prefix="edgewright-home-"))
+    os.environ["HOME"] = str(own)
