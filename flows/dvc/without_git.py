@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from configobj import ConfigObj
+
 SETTINGS = Path(".dvc") / "config.local"  # DVC's own, which git ignores
-WORDS = "[core]\n    no_scm = true\n"
 
 
 def settle(root: Path) -> bool:
     """Tell DVC that `root` has no git, where that is so and it was not told; returns whether it was told now."""
     if any((folder / ".git").exists() for folder in (root, *root.resolve().parents)) or not (root / ".dvc").is_dir():
         return False
-    file = root / SETTINGS
-    if file.is_file() and "no_scm" in file.read_text():
+    settings = ConfigObj(str(root / SETTINGS), encoding="utf-8")  # in the form that DVC keeps it
+    core = settings.setdefault("core", {})
+    if "no_scm" in core:
         return False
-    with file.open("a", encoding="utf-8") as settings:
-        settings.write(WORDS)
+    core["no_scm"] = "true"
+    settings.write()
     return True
 
 

@@ -80,6 +80,10 @@ def between(before: Clocks, after: Clocks) -> Disturbance:
     )
 
 
+def _taken(found: Disturbance) -> float:
+    return found.taken_cores + (found.throttled_s or 0.0) / found.seconds
+
+
 def objection(found: Disturbance, most_cores: float) -> str:
     """Say why a timing must be made again: others, or a quota, took more than `most_cores`; empty when it was quiet.
 
@@ -87,9 +91,9 @@ def objection(found: Disturbance, most_cores: float) -> str:
     >>> objection(quiet, 0.2), objection(quiet.model_copy(update={"others_cores": 0.9}), 0.2)
     ('', 'other processes took 0.91 of a core, the limit is 0.2')
     """
-    held = (found.throttled_s or 0.0) / found.seconds
+    held = (found.throttled_s or 0.0) / found.seconds  # summed over processors
     if held > most_cores:
-        return f"the container's CPU quota held it back for {held:.0%} of the time; with fewer threads it would not"
+        return f"the container's CPU quota took {held:.2g} of a core from it, the limit is {most_cores:g}"
     if found.taken_cores <= most_cores:
         return ""
     return f"other processes took {found.taken_cores:.2g} of a core, the limit is {most_cores:g}"
@@ -127,7 +131,7 @@ def undisturbed(measure: Callable[[], A], label: str, most_cores: float, retries
         if not tried[-1].objection:
             return tried[-1]
         print(f"  {label}: {tried[-1].objection}", file=sys.stderr, flush=True)
-    return replace(min(tried, key=lambda one: one.disturbance.taken_cores), discarded=len(tried) - 1)
+    return replace(min(tried, key=lambda one: _taken(one.disturbance)), discarded=len(tried) - 1)
 
 
 @contextmanager

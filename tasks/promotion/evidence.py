@@ -10,10 +10,10 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tasks.promotion.judge import Arm
 from tasks.records.base import Record
@@ -205,14 +205,19 @@ def _median(values: Sequence[float]) -> float | None:
     return round(sorted(values)[len(values) // 2], 4) if values else None
 
 
+def _said(message: Mapping[str, Any]) -> str:
+    calls = [f"{call['function']['name']} {call['function']['arguments']}" for call in message.get("tool_calls") or ()]
+    return "\n".join(filter(None, (message["content"], *calls)))
+
+
 def texts_of(body: bytes) -> str:
-    """The text of an OpenAI answer, its choices joined; empty for anything else.
+    """The text of an OpenAI answer, its choices joined, calls of tools among it; empty for anything else.
 
     >>> texts_of(b'{"choices": [{"text": "a"}, {"message": {"content": "b"}}]}')
     'a\\nb'
     """
     try:
         choices = json.loads(body)["choices"]
-        return "\n".join(one["text"] if "text" in one else one["message"]["content"] or "" for one in choices)
+        return "\n".join(one["text"] if "text" in one else _said(one["message"]) for one in choices)
     except (ValueError, KeyError, TypeError):
         return ""

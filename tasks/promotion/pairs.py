@@ -94,7 +94,7 @@ class Pairs:
 
     async def _pair(self, kind: Kind, path: str, asked: dict[str, Any], authorization: str | None) -> None:
         view, number = self._view(), f"{MARK[kind]}{uuid.uuid4().hex}"
-        few = {name: value for name, value in asked.items() if name not in ("stream", "stream_options", "n", "user")}
+        few = {name: value for name, value in asked.items() if name not in UNASKED}
         few |= {"temperature": 0, "max_tokens": self._settings.compare_tokens}
         few.pop("max_completion_tokens", None)
         headers = {"x-request-id": number} | ({"authorization": authorization} if authorization else {})
@@ -122,6 +122,10 @@ class Pairs:
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return 0, b""
+
+
+# Of a caller's request: what does not change the first answer, and an echo, in which both answers would be alike.
+UNASKED = ("stream", "stream_options", "n", "user", "echo", "logprobs", "top_logprobs")
 
 
 def _two(view: View) -> bool:

@@ -20,9 +20,12 @@ def _past_proxies() -> None:
     """Servers on this machine are asked directly: a proxy does not know them, or knows others by these names."""
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
         return
-    for name in ("no_proxy", "NO_PROXY"):
-        known = [one.strip() for one in os.environ.get(name, "").split(",") if one.strip()]
-        os.environ[name] = ",".join([*known, *(one for one in HERE if one not in known)])
+    stated = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    known = list(dict.fromkeys(one.strip() for one in stated.split(",") if one.strip()))
+    if "*" in known:  # nothing goes through one
+        return
+    both = ",".join([*known, *(one for one in HERE if one not in known)])
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = both  # libraries read either
 
 
 def _home() -> None:

@@ -157,6 +157,7 @@ TAKEN: dict[str, tuple[make.Make, str]] = {
     ),
     "an adapter beside its base": (make.lora(), r"the adapter mine \(LORA, 8 tensors\) is merged into its weights"),
     "an adapter in its base's folder": (make.lora("inside"), "the adapter mine .* is merged"),
+    "settings that a merged adapter left": (make.files(adapter_config__json='{"peft_type": "LORA"}'), "mine$"),
     "a GGUF": (make.of_gguf(), "its F16 weights expanded once to fp32. proven against llama.cpp"),
     "an ending in capitals": (make.of_gguf("MINE.GGUF"), "proven against llama.cpp"),
     "a file of Ollama's": (make.of_gguf(f"sha256-{'2af3' * 16}"), "proven against llama.cpp"),

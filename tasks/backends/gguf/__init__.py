@@ -118,9 +118,9 @@ def _notes(variant: Variant, model: ModelProfile, hardware: Hardware) -> list[st
 
 
 def _as_stored(model: ModelProfile) -> Precision | None:
-    """Every quantized type that a file can hold is one that llama.cpp runs."""
+    """Every quantized type of a file is one that llama.cpp runs; those of fewer than 4 bits are no precision here."""
     bits = re.match(r"I?Q(\d)", model.stored)
-    return None if bits is None else "int8" if int(bits[1]) > 5 else "int4"
+    return None if bits is None or int(bits[1]) < 4 else "int8" if int(bits[1]) > 5 else "int4"
 
 
 TRAITS = Traits(

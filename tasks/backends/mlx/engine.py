@@ -27,24 +27,32 @@ class MlxEngine:
 
     def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
         """Begin a request."""
-        [number] = self._batch.insert(
-            [list(ids)], max_tokens=[new_tokens], samplers=[self._sampler(key, ids, sampling)]
-        )
+        [number] = self._batch.insert([list(ids)], max_tokens=[new_tokens], **self._chosen(key, ids, sampling))
         self._running[number] = (key, new_tokens)
 
-    def _sampler(self, key: int, ids: Sequence[int], sampling: Sampling) -> Any:
+    def _chosen(self, key: int, ids: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+        """How the request's tokens are chosen, as `insert` takes it.
+
+        A sampler is given log-probabilities, which a repetition penalty would shape otherwise than the logits that the
+        processor before it sees. Neither is ever none: of requests without one mlx-lm forgets none that has left, and
+        gives a later one's to nobody (`GenerationBatch.filter`, 0.31).
+        """
         if sampling == Sampling(seed=sampling.seed) and sampling.guide is None:
-            # Never none: of requests without a sampler mlx-lm forgets none that has left, and gives a later one's
-            # sampler to nobody (`GenerationBatch.filter`, 0.31).
-            return lambda logprobs: self._mx.argmax(logprobs, axis=-1)
-        own, drawn = Sampler(sampling, ids), deque[Drawn]()
+            best = lambda logprobs: self._mx.argmax(logprobs, axis=-1)  # noqa: E731 - greedy, and nothing else is asked
+            return {"samplers": [best], "logits_processors": [[lambda _, logits: logits]]}
+        own, drawn, rows = Sampler(sampling, ids), deque[Drawn](), deque[Any](maxlen=1)
         self._drawn[key] = drawn
 
-        def draw(logprobs: Any) -> Any:
-            drawn.extend(own.next(row) for row in np.array(logprobs.astype(self._mx.float32)))
+        def seen(_: Any, logits: Any) -> Any:
+            rows.append(logits)
+            return logits
+
+        def draw(_: Any) -> Any:
+            [row] = np.array(rows[0].astype(self._mx.float32))
+            drawn.append(own.next(row))
             return self._mx.array([drawn[-1].token])
 
-        return draw
+        return {"samplers": [draw], "logits_processors": [[seen]]}
 
     def step(self) -> list[Made]:
         """Run one step of the generator."""

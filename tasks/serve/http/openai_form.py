@@ -12,6 +12,8 @@ from tasks.serve.model.service import Chunk
 from tasks.serve.model.stops import Stops
 from tasks.serve.model.worker import Token
 
+ID = 9  # letters and digits of a call's id; some templates take no other number of them
+
 
 def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's form."""
@@ -136,8 +138,9 @@ class _Said:
             shown, self._called = self._signs.add(text)
             self._shown += len(shown)
         elif not self._calls.sign and not self._called:
-            self._called = self._text.lstrip()[:1] in ("", "{")
-            shown = "" if self._called else text
+            first = self._text.lstrip()[:1]
+            self._called = first == "{"
+            shown = self._text[self._shown :] if first and not self._called else ""
             self._shown += len(shown)
         else:
             shown = ""
@@ -149,4 +152,4 @@ class _Said:
 
 def _call(call: Call) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
-    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
+    return {"id": uuid.uuid4().hex[:ID], "type": "function", "function": function}

@@ -25,6 +25,10 @@ Said = list[Token] | str | None  # tokens, why a request is refused, or that the
 LATE: list[Token] = []  # says that an answer is due; no worker makes it
 
 
+class RefusedError(DataError):
+    """The process that holds the model cannot do what is asked."""
+
+
 class GoneError(ResourceError):
     """The process that held the model ended with the request."""
 
@@ -173,7 +177,7 @@ class Answer:
     async def next(self) -> list[Token]:
         """The next tokens, one at least.
 
-        Raises TimeoutError when they are `due`, GoneError when the worker ended, DataError for what it refuses.
+        Raises TimeoutError when they are `due`, GoneError when the worker ended, RefusedError for what it refuses.
         """
         tokens = await self.queue.get()
         if tokens is LATE:
@@ -181,7 +185,7 @@ class Answer:
         if tokens is None:
             raise GoneError("the process that held the model ended; ask again")
         if isinstance(tokens, str):
-            raise DataError(f"the model cannot be asked this: {tokens}")
+            raise RefusedError(f"the model cannot be asked this: {tokens}")
         return tokens
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from tasks.serve.log.prediction_log import Prediction, PredictionLog
 from tasks.serve.log.prometheus import Metrics
 from tasks.serve.log.trace import GenerationRequest, RequestTrace
 from tasks.serve.model.admission import Admission, QueueFullError
-from tasks.serve.model.process import Answer, GoneError, ModelProcess
+from tasks.serve.model.process import Answer, GoneError, ModelProcess, RefusedError
 from tasks.serve.model.stops import Stops
 from tasks.serve.model.worker import Token
 
@@ -119,7 +119,7 @@ class Service:
         except (LateError, GoneError) as problem:
             error = "deadline" if isinstance(problem, LateError) else "worker"
             raise
-        except DataError:
+        except RefusedError:
             error = "malformed"
             raise
         finally:
@@ -139,7 +139,7 @@ class Service:
             return Chunk(text, (), echoed=True)
         size = len(asked.ids) * self.text.vocabulary * 4 / 2**20
         if size > SCORED_MB:
-            raise DataError(
+            raise RefusedError(
                 f"the prompt has {len(asked.ids)} tokens, and to score them takes {size:.0f} MB at once; "
                 f"at most {int(SCORED_MB / size * len(asked.ids))} tokens are scored"
             )

@@ -14,6 +14,7 @@ Tokens that are made faster than anybody reads share a message (see `Pace`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -21,7 +22,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -186,20 +187,30 @@ def serve(
 ) -> None:
     """Take requests in between steps, until the inbox says that it is closed."""
     heeds: dict[int, bool] = {}  # requests under way, and whether an end-of-text token ends them
-    pace = Pace(pace_s)
+    pace, asked = Pace(pace_s), dict[int, dict[str, Any]]()  # texts to score, one between two steps: others wait for it
     while True:
-        while not heeds or not inbox.empty():
+        while not (heeds or asked) or not inbox.empty():
             message = inbox.get()
             if message is CLOSED:
                 return
             if "drop" in message:
                 pace.forget(message["drop"])
+                asked.pop(message["drop"], None)
+            elif "score" in message:
+                asked[message["score"]] = message
+                continue
             else:  # its prompt may take long to read
                 _tell(out, pace.rest(time.monotonic()))
-            try:
-                _take(engine, heeds, message, out, beside)
-            except Exception as error:  # noqa: BLE001 - a library may raise anything at what a caller asked for
-                _say(out, {"refused": [message.get("add", message.get("score")), f"{type(error).__name__}: {error}"]})
+            with _refusing(out, message.get("add")):
+                _take(engine, heeds, message, beside)
+        if asked:
+            key = next(iter(asked))
+            with _refusing(out, key):
+                assert beside is not None
+                _tell(out, [(key, one) for one in beside.score(asked[key]["ids"], asked[key]["top"])])
+            del asked[key]
+        if not heeds:
+            continue
         made, now = engine.step(), time.monotonic()
         told: list[Told] = []
         for one in made:
@@ -218,13 +229,19 @@ def _tell(out: TextIO, told: list[Told]) -> None:
         _say(out, {"made": told})
 
 
-def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any], out: TextIO, beside: Beside | None) -> None:
+@contextlib.contextmanager
+def _refusing(out: TextIO, key: int | None) -> Iterator[None]:
+    """Say that a request cannot be begun; a library may raise anything at what a caller asked for."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        _say(out, {"refused": [key, f"{type(error).__name__}: {error}"]})
+
+
+def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any], beside: Beside | None) -> None:
     if "drop" in message:
         if heeds.pop(message["drop"], None) is not None:
             engine.drop(message["drop"])
-    elif "score" in message:
-        assert beside is not None
-        _tell(out, [(message["score"], one) for one in beside.score(message["ids"], message["top"])])
     else:
         sampling = Sampling.read(message["sampling"])
         if sampling.grammar:

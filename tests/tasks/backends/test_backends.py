@@ -10,7 +10,7 @@ import pytest
 
 from tasks.backends.base import Made, TokensBackend, Work
 from tasks.backends.endings import endings_apart
-from tasks.backends.sampling import Sampling
+from tasks.backends.sampling import Sampler, Sampling
 from tasks.backends.table import MODULES, backend, tokens
 from tasks.errors import UnsupportedError
 from tasks.kinds.causal_lm.quality import kl_divergence, log_softmax, score_row
@@ -216,6 +216,15 @@ def test_what_a_request_asks_of_its_tokens_is_done(made, logits, engine):
         engine, 8, Sampling(temperature=1, min_p=1)
     )
     assert engine.step() == []
+
+
+def test_a_repetition_penalty_is_of_logits_and_not_of_probabilities(made, logits, engine):
+    """What a runtime gives its sampler differs; a likely token's logit is above 0, a log-probability never is."""
+    wanted = Sampler(Sampling(repetition_penalty=5.0), IDS).next(logits[-1])
+    found = _tokens(engine, 1, Sampling(repetition_penalty=5.0))[0]
+    shaped = logits[-1].copy()
+    shaped[IDS] = np.where(shaped[IDS] > 0, shaped[IDS] / 5, shaped[IDS] * 5)
+    assert near(shaped, found) and near(shaped, wanted.token)
 
 
 def near(logits, token: int) -> bool:

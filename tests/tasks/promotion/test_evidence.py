@@ -52,3 +52,12 @@ def test_a_tail_gives_whole_lines_once(tmp_path: Path) -> None:
 def test_texts_that_can_be_compared() -> None:
     assert evidence.texts_of(json.dumps({"choices": [{"text": "x"}]}).encode()) == "x"
     assert evidence.texts_of(b"[1]") == evidence.texts_of(b"{") == ""
+
+
+def test_calls_of_tools_are_part_of_what_is_compared() -> None:
+    def answer(name: str) -> bytes:
+        call = {"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        return json.dumps({"choices": [{"message": {"content": None, "tool_calls": [call]}}]}).encode()
+
+    assert evidence.texts_of(answer("rain")) == "rain {}"
+    assert evidence.texts_of(answer("rain")) != evidence.texts_of(answer("delete_all"))

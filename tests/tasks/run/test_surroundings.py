@@ -17,6 +17,9 @@ from tasks.run import surroundings
         ({"HTTPS_PROXY": "http://p:1", "no_proxy": "corp.example, localhost"}, "corp.example,localhost,127.0.0.1,::1"),
         ({}, None),
         ({"no_proxy": "a"}, "a"),
+        ({"http_proxy": "http://p:1", "NO_PROXY": "hub.corp"}, "hub.corp,127.0.0.1,localhost,::1"),
+        ({"http_proxy": "http://p:1", "no_proxy": "a", "NO_PROXY": "a,b"}, "a,b,127.0.0.1,localhost,::1"),
+        ({"http_proxy": "http://p:1", "no_proxy": "*"}, "*"),
     ],
 )
 def test_this_machine_is_asked_past_proxies(
@@ -27,7 +30,6 @@ def test_this_machine_is_asked_past_proxies(
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in before.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("NO_PROXY", before.get("no_proxy", ""))
     surroundings.settle()
     assert os.environ.get("no_proxy") == after
     surroundings.settle()

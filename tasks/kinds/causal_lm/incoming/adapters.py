@@ -18,7 +18,8 @@ MERGED = ("LORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "ADALORA", "VERA")  # ki
 
 def is_one(folder: Path) -> bool:
     """Tell whether a folder holds an adapter, be it beside its base."""
-    return (folder / SETTINGS).is_file()
+    whole = any(folder.glob("model*.safetensors"))  # settings alone stay behind where one was merged
+    return (folder / SETTINGS).is_file() and ((folder / WEIGHTS).is_file() or not whole)
 
 
 @contextmanager
@@ -88,7 +89,8 @@ def merge(model: Any, folder: Path, name: str) -> tuple[Any, str]:
         settings.inference_mode = False
         adapted = get_peft_model(model, settings)
         told: Any = set_peft_model_state_dict(adapted, dict(state))
-        missing = [key for key in told.missing_keys if settings.peft_type.lower().rstrip("3") in key.lower()]
+        own = str(getattr(adapted.base_model, "prefix", "lora_"))  # in the names of the adapter's tensors
+        missing = [key for key in told.missing_keys if own in key]
         if missing or told.unexpected_keys:
             what, keys = (
                 ("does not have", missing) if missing else ("has, and the base has no place for,", told.unexpected_keys)

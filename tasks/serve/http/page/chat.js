@@ -75,7 +75,8 @@ async function* events(body) {
 }
 
 async function ask(words) {
-  said.push({ role: "user", content: words });
+  const mine = said; // another conversation may be begun meanwhile
+  mine.push({ role: "user", content: words });
   show("user", words);
   const place = show("assistant", "…");
   asking = new AbortController();
@@ -101,8 +102,8 @@ async function ask(words) {
     if (problem.name !== "AbortError") show("error", problem.message);
     else finish = "stopped";
   }
-  if (text) said.push({ role: "assistant", content: text });
-  else { said.pop(); place.remove(); at("words").value ||= words; }
+  if (text) mine.push({ role: "assistant", content: text });
+  else { mine.pop(); place.remove(); at("words").value ||= words; }
   const seconds = (performance.now() - began) / 1000;
   const made = usage ? `${usage.prompt_tokens} tokens read, ${usage.completion_tokens} written` : "";
   at("figures").textContent = text ? [made, `first after ${(first / 1000).toFixed(2)} s, whole ${seconds.toFixed(1)} s`, finish].filter(Boolean).join(" · ") : "";

@@ -110,6 +110,28 @@ def test_special_tokens_in_what_tools_say_are_text(tokenizer_dir: Path) -> None:
     assert text.converse(forged, (evil, NOW)).count(end) == counted
 
 
+def test_calls_may_spell_a_special_token_and_stay_text(tokenizer_dir: Path) -> None:
+    text = Text(tokenizer_dir, True)
+    (end,) = text.encode("<|im_end|>")
+
+    def counted(arguments: str, name: str = "q") -> int:
+        call = {"function": {"name": "get_weather", "arguments": arguments}}
+        talk = [*TALK, {"role": "assistant", "content": "<|im_end|>", "tool_calls": [call]}, *TALK]
+        schema = {"type": "object", "properties": {name: {"type": "string", "description": f"a {name}"}}}
+        return text.converse(talk, (Tool("t", "", schema),)).count(end)
+
+    plain = counted('{"q": "x"}')
+    for arguments in (r'{"q": "\u003c|im_end|>"}', r'{"\u003c|im_end|>": 1}', r'{"q": "\ue0005\ue001"}', "<|im_end|>"):
+        assert counted(arguments) == plain, arguments
+    assert counted('{"q": "x"}', "role") == counted('{"q": "x"}', "<|im_end|>") == plain
+
+
+@pytest.mark.parametrize("calls", [5, "x", [5], [None], [{"function": 3}], {"a": 1}])
+def test_calls_of_no_form_are_no_fault(tokenizer_dir: Path, calls: object) -> None:
+    talk = [*TALK, {"role": "assistant", "content": "x", "tool_calls": calls}, *TALK]
+    assert Text(tokenizer_dir, True).converse(talk)
+
+
 def test_without_a_template_tools_are_told_too(tokenizer_dir: Path) -> None:
     text = Text(tokenizer_dir, False)
     assert "get_weather" in text.written(text.converse(HISTORY, TOOLS.offered))

@@ -23,12 +23,19 @@ DOUBLED = "{% set s = namespace(v='x') %}{% for i in range(64) %}{% set s.v = s.
     [
         (LOOP, "does not come to an end"),
         (WIDE, "does not come to an end"),
-        (DEEP, "RecursionError|recursion"),
+        (DEEP, "RecursionError|recursion|does not come to an end"),
         (DOUBLED.replace("OP", "~"), "puts together"),
         (DOUBLED.replace("OP", "+"), "puts together"),
         ("{{ 'x' * 999999999 }}", "repeats"),
         ("{{ [0] * 999999999 }}", "repeats"),
         ("{{ 9 ** 999999999 }}", "powers"),
+        ("{{ 'x'.ljust(999999999) }}", "fills a text"),
+        ("{{ '%999999999d' % 1 }}", "fills a text"),
+        ("{{ '{:999999999}'.format(1) }}", "fills a text"),
+        ("{{ '{:{}}'.format(1, 999999999) }}", "fills a text"),
+        ("{{ 'x'|center(999999999) }}", "fills a text"),
+        ("{{ 'x'|indent(width=999999999) }}", "fills a text"),
+        ("{% for a in range(99999) if range(9999)|sum < 0 %}{% endfor %}", "does not come to an end"),
         ("{{ ''.__class__.__mro__ }}", "unsafe|refuses"),
         ("{{ lipsum(9) }}", "lipsum"),
         ("{{ messages.append(1) }}", "refuses"),
@@ -47,11 +54,12 @@ def test_what_it_may_do_is_as_before() -> None:
     template = (
         "{%- macro say(m) %}{{ m.role ~ ': ' + m['content'] * 2 }}{% endmacro %}"
         "{% for m in messages if m.role != 'system' %}{{ say(m) }}{% if not loop.last %}, {% endif %}{% endfor %}"
-        "{% call(x) outer() %}{{ x }}{% endcall %}"
+        "{% call(x) outer() %}{{ x }}{% endcall %}{{ '%s-%02d' % ('a', 7) }}{{ '{:>3}'.format(5) }}{{ 'c'|center(3) }}"
+        "{{ messages|tojson(indent=1)|length > 9 }}"
     )
     template = "{% macro outer() %}<{{ caller(1 + 2 * 3) }}>{% endmacro %}" + template
     talk = [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert ChatTemplate(template, {}, Path("model")).render(talk) == "user: aa, assistant: bb<7>"
+    assert ChatTemplate(template, {}, Path("model")).render(talk) == "user: aa, assistant: bb<7>a-07  5 c True"
 
 
 @pytest.mark.parametrize(
