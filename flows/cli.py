@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.dvc import without_git
 from tasks.errors import EXIT_BAD_INPUT, EXIT_OK
 
 OPTION = ("-h", "--help", "help")
@@ -27,6 +28,8 @@ class Command:
 
     def call(self, more: list[str]) -> int:
         """Call the module's `main`; returns its exit code."""
+        if self.module == "dvc":
+            without_git.settle(Path.cwd())
         module = importlib.import_module(self.module)
         if hasattr(module, "__path__"):
             module = importlib.import_module(f"{self.module}.__main__")

@@ -24,6 +24,8 @@ FOR_DEVELOPERS = {
     "check",
     "clean",
     "drill",
+    "drill-requests",
+    "clients",
 }  # they need the tools of a checkout
 
 
