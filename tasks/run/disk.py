@@ -29,11 +29,11 @@ def replace_folder(partial: Path, out: Path) -> None:
     partial.rename(out)
 
 
-def require_disk(near: Path, needed: int) -> None:
-    """Raise ResourceError unless the disk that holds `near` has `needed` bytes and some headroom."""
+def require_disk(near: Path, needed: int, why: str = "") -> None:
+    """Raise ResourceError unless the disk that holds `near` has `needed` bytes and some headroom; `why` so many."""
     free = shutil.disk_usage(near.parent if not near.exists() else near).free
     if free < needed * HEADROOM:
         raise ResourceError(
-            f"needs about {needed * HEADROOM / 1e9:.1f} GB on the disk of {near.parent}, {free / 1e9:.1f} GB are free; "
-            "free some room (`dvc gc --workspace` drops old artifacts) and run again"
+            f"{why}needs about {needed * HEADROOM / 1e9:.1f} GB on the disk of {near.parent}, {free / 1e9:.1f} GB are "
+            "free; free some room (`dvc gc --workspace` drops old artifacts) and run again"
         )

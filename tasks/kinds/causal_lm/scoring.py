@@ -16,6 +16,7 @@ from tasks.kinds.base import Answered, ReferenceRequest, ScoreRequest
 from tasks.kinds.causal_lm import answers, files
 from tasks.kinds.causal_lm import quality as qualities
 from tasks.kinds.causal_lm.choices import Chosen, TaskAccuracy, choose, compare_choices
+from tasks.kinds.causal_lm.describing import read_config
 from tasks.kinds.causal_lm.figures import answering, counts, figures
 from tasks.kinds.causal_lm.quality import Quality, Tokens, join, log_softmax, score_row, score_rows
 from tasks.kinds.causal_lm.rows import EvaluationSet, Probe
@@ -25,6 +26,7 @@ from tasks.measure.looks import Limit, Look, looks
 from tasks.measure.looks import undecided as open_metrics
 from tasks.measure.statistics import LEVEL
 from tasks.records.quality import Evaluation
+from tasks.run.disk import require_disk
 
 REFERENCE_BACKEND = "torch"
 SLOW_ANSWER = 8  # tokens of the one answer of a runtime that is slow here
@@ -40,11 +42,12 @@ def refer(request: ReferenceRequest) -> Answered:
     """
     out, data = request.out, request.data
     rows = [np.array(row.ids) for row in EvaluationSet.read(data / files.EVALUATION).rows]
+    probe = Probe.read(data / files.PROBE)
+    _check_disk(request.model, out, sum(map(len, rows)) + len(probe.ids))
     backend = table.tokens(REFERENCE_BACKEND)
     session = backend.scorer(request.model, request.threads)
     tokens = _kept(session, rows, out / files.LOGPROBS)
     tokens.save(out / files.TOKENS)
-    probe = Probe.read(data / files.PROBE)
     (out / files.PROBE_LOGPROBS).parent.mkdir()
     np.save(out / files.PROBE_LOGPROBS, log_softmax(session.score(probe.ids)[:-1]).astype(np.float16))
     asked = TaskSet.read(data / files.TASK_SET)
@@ -57,6 +60,14 @@ def refer(request: ReferenceRequest) -> Answered:
     answers.answer(speaker, asked.open, request.settings.answer_tokens, decode).write(out / files.ANSWERS)
     predictions = len(tokens.nll)
     return Answered(words=f"{predictions} predictions over {len(rows)} rows", runtime=runtime)
+
+
+def _check_disk(model: Path, out: Path, predictions: int) -> None:
+    """Raise ResourceError where the log-probabilities do not fit the disk: half a megabyte each for 262,144 tokens."""
+    vocabulary = int(read_config(model).get("vocab_size") or 0)
+    kept = f"the reference's {predictions:,} predictions over {vocabulary:,} tokens"
+    needed = np.dtype(np.float16).itemsize * vocabulary * predictions
+    require_disk(out, needed, f"to keep {kept} (fewer by data.evaluation_rows) ")
 
 
 def _kept(session: TokenScorer, rows: Sequence[NDArray[np.int64]], file: Path) -> Tokens:
