@@ -59,7 +59,8 @@ def _directory(folder: Path, params: Fetch, out: Path, where: str, name: str) ->
             return _adapted(folder, base, params, out, where, name)
     sources.check_directory(folder, params.allow_pickle)
     require_disk(out, 2 * size_bytes(folder))
-    notes = loading.expand(folder, out, name)
+    with adapters.plain(folder) as source:
+        notes = loading.expand(source, out, name)
     notes += tokenizer.take(folder, out, rows_of_embedding(out), name)
     ends.write_ends(out)
     return _told(where, notes)

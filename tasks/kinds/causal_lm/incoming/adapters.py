@@ -32,11 +32,8 @@ def base_of(folder: Path) -> Iterator[Path]:
     stated = str(settings.get("base_model_name_or_path") or "")
     _check(folder, settings)
     if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")):
-        with TemporaryDirectory(prefix="edgewright-base-") as plain:  # libraries load the adapter wherever they see one
-            for file in folder.iterdir():
-                if file.is_file() and not file.name.startswith("adapter_"):
-                    (Path(plain) / file.name).symlink_to(file.resolve())
-            yield Path(plain)
+        with plain(folder) as base:
+            yield base
         return
     named = Path(stated).name
     places = [Path(stated).expanduser(), folder / stated, folder.parent / named] if stated else []
@@ -48,6 +45,19 @@ def base_of(folder: Path) -> Iterator[Path]:
             "merge_and_unload, then save_pretrained) and give that folder"
         )
     yield found
+
+
+@contextmanager
+def plain(folder: Path) -> Iterator[Path]:
+    """The folder without what belongs to an adapter: libraries load one wherever they see its settings."""
+    if not (folder / SETTINGS).is_file():
+        yield folder
+        return
+    with TemporaryDirectory(prefix="edgewright-base-") as made:
+        for file in folder.iterdir():
+            if file.is_file() and not file.name.startswith("adapter_"):
+                (Path(made) / file.name).symlink_to(file.resolve())
+        yield Path(made)
 
 
 def _check(folder: Path, settings: Mapping[str, Any]) -> None:
