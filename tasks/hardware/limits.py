@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,41 +28,29 @@ class _Mount:
 
 def limits(root: Path = Path("/")) -> Limits:
     """Read the limits on this process; `root` is another file system's root in tests. No cgroups: no limits."""
-    try:
-        mounts = parse_mounts((root / "proc/self/mountinfo").read_text())
-        groups = parse_groups((root / "proc/self/cgroup").read_text())
-    except OSError:
-        return Limits()
-    memory: list[tuple[int, int | None]] = []
-    cores: list[float] = []
-    for mount in mounts:
-        for controller in ("memory", "cpu"):
-            path = _group_of(mount, controller, groups)
-            if path is None:
-                continue
-            for folder in _folders(root, mount, path):
-                if controller == "memory":
-                    memory += _memory(folder, mount.version)
-                else:
-                    cores += _cores(folder, mount.version)
+    memory = [one for folder, version in _groups(root, "memory") for one in _memory(folder, version)]
+    cores = [one for folder, version in _groups(root, "cpu") for one in _cores(folder, version)]
     tightest, used = min(memory, default=(None, None), key=lambda pair: pair[0] or NO_LIMIT)
     return Limits(tightest, used, min(cores, default=None))
 
 
 def throttled_s(root: Path = Path("/")) -> float | None:
     """Seconds for which quotas have held this process's groups back so far; None where no group has a quota."""
+    found = [one for folder, version in _groups(root, "cpu") if _cores(folder, version) for one in _throttled(folder)]
+    return sum(found) if found else None
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """Folders of this process's groups for a controller, up to the top, each with its version; none without cgroups."""
     try:
         mounts = parse_mounts((root / "proc/self/mountinfo").read_text())
         groups = parse_groups((root / "proc/self/cgroup").read_text())
     except OSError:
-        return None
-    found = []
+        return
     for mount in mounts:
-        path = _group_of(mount, "cpu", groups)
+        path = _group_of(mount, controller, groups)
         for folder in _folders(root, mount, path) if path is not None else ():
-            if _cores(folder, mount.version):
-                found += _throttled(folder)
-    return sum(found) if found else None
+            yield folder, mount.version
 
 
 def parse_mounts(mountinfo: str) -> list[_Mount]:

@@ -10,9 +10,9 @@ from tasks.kinds.demands import switched_off
 from tasks.measure.statistics import smallest_sample
 from tasks.records.quality import Evaluation
 from tasks.records.speed import Benchmark
+from tasks.records.terms import FEW_BITS
 from tasks.reporting.findings import Findings, Scores, metric, value
 
-FEW = ("int8", "int4")  # precisions that weights are quantized to
 WRITING, BETWEEN = "decode_tokens_per_s", "inter_token_ms"
 QUANTIZED = re.compile(r"\bI?Q[2-8](_\w+)?\b|\b[2-8][- ]bit\b|\bquantized\b", re.IGNORECASE)
 
@@ -60,7 +60,9 @@ def _quantized_twice(found: Findings) -> Iterable[str]:
         if (kl := value(row, "mean_kl")) is not None and row.variant in scores.artifacts
     ]
     once = [(name, kl) for name, recipe, kl in lost if recipe.method == AS_STORED]
-    twice = [f"{name} {kl:.3g}" for name, recipe, kl in lost if recipe.precision in FEW and recipe.method != AS_STORED]
+    twice = [
+        f"{name} {kl:.3g}" for name, recipe, kl in lost if recipe.precision in FEW_BITS and recipe.method != AS_STORED
+    ]
     if once:
         yield (
             f"The model came quantized to {stored}. {once[0][0]} is that file as it came: its KL of "

@@ -22,24 +22,11 @@ from tasks.backends.base import (
     Work,
     check_family,
 )  # fmt: skip
-from tasks.backends.base import (
-    Logits as Logits,
-)
-from tasks.backends.base import (
-    Made as Made,
-)
-from tasks.backends.base import (
-    OnToken as OnToken,
-)
 from tasks.backends.mlx import making
 from tasks.backends.mlx.engine import MlxEngine
 from tasks.backends.mlx.session import MlxSession
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.sampling import Drawn as Drawn
-from tasks.backends.sampling import Sampler as Sampler
-from tasks.backends.sampling import Sampling as Sampling
 from tasks.backends.traits import AS_STORED, Advice, Groups, Traits
-from tasks.errors import UnsupportedError as UnsupportedError
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile

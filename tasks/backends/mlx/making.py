@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from tasks.backends.base import Work
+from tasks.backends.files import with_config
 from tasks.backends.mlx.affine import GROUP, Grid, grids_of, put
 from tasks.backends.traits import AS_STORED
 from tasks.errors import UnsupportedError
@@ -42,9 +44,7 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
     except (ValueError, ModuleNotFoundError) as error:
         raise UnsupportedError(f"mlx-lm refused this model: {error}") from error
     finally:
-        for file in source.iterdir():
-            file.unlink()
-        source.rmdir()
+        shutil.rmtree(source)
     if grids:
         put(grids, out)
 
@@ -54,15 +54,10 @@ def _with_rope_theta(model: Path, out: Path) -> Path:
 
     mlx-lm 0.31 ignores the `rope_parameters` that transformers 5 writes, and silently takes theta 10000, not scaled.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for file in model.iterdir():
-        if file.name != "config.json":
-            (out / file.name).symlink_to(file.resolve())
     settings = json.loads((model / "config.json").read_text())
     rope = settings.get("rope_parameters") or {}
     if "rope_theta" in rope:
         settings.setdefault("rope_theta", rope["rope_theta"])
     if rope.get("rope_type", "default") != "default":
         settings.setdefault("rope_scaling", {name: value for name, value in rope.items() if name != "rope_theta"})
-    (out / "config.json").write_text(json.dumps(settings))
-    return out
+    return with_config(model, settings, out)

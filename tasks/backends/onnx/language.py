@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.backends.base import Work
+from tasks.backends.files import with_config
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
 
@@ -88,12 +89,7 @@ def _with_yarn_whole(model: Path, out: Path) -> Path:
 
     rope |= {"beta_fast": stated("beta_fast", 32.0, math.floor), "beta_slow": stated("beta_slow", 1.0, math.ceil)}
     settings["original_max_position_embeddings"] = trained
-    out.mkdir()
-    for file in model.iterdir():
-        if file.name != "config.json":
-            (out / file.name).symlink_to(file.resolve())
-    (out / "config.json").write_text(json.dumps(settings))
-    return out
+    return with_config(model, settings, out)
 
 
 def _calibration(model: Path, texts: Path) -> dict[str, Any]:

@@ -25,13 +25,15 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     from optimum.intel import OVModelForCausalLM
 
-    base = work.intermediate
+    base, compression = work.intermediate, _compression(work, recipe)
     try:
         with _any_transformers():
             model = OVModelForCausalLM.from_pretrained(
                 base or work.model, export=base is None, compile=False, load_in_8bit=False,
-                quantization_config=_compression(work, recipe),
+                quantization_config=compression,
             )  # fmt: skip
+    except MemoryError:  # that is no matter of the model's kind, and told apart
+        raise
     except Exception as error:  # of any kind, where an architecture is newer or older than the export knows
         raise UnsupportedError(f"optimum-intel cannot export this model ({type(error).__name__}): {error}") from error
     model.save_pretrained(out)

@@ -73,7 +73,7 @@ class Text:
             return self.encode("\n".join(plain(message, self.calls)["content"] for message in told))
         shield = _Shield(self._written)  # over what calls say as well, whose arguments may spell anything
         told = [shield.message(one) for one in self._told(messages)]
-        text = self.render(told, tools=shield.over([tool.stated for tool in tools]))
+        text = self._rendered(told, True, shield.over([tool.stated for tool in tools]))
         if not shield.written:
             return self._ids(text)
         parts = SHIELD.split(text)  # what stands between, and in every second place the number of what was written
@@ -98,14 +98,15 @@ class Text:
         finally:
             self._tokenizer.encode_special_tokens = False
 
-    def render(
-        self, messages: Sequence[Mapping[str, Any]], ask: bool = True, tools: Sequence[Mapping[str, Any]] = ()
-    ) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], ask: bool = True) -> str:
         """The conversation as the template writes it; `ask`: with what makes the model answer."""
-        template = self._template
-        if tools and not template.knows("tools"):
-            messages, tools = with_tools(messages, tools), ()
-        return template.render(self._told(messages), ask, tools)
+        return self._rendered(self._told(messages), ask, ())
+
+    def _rendered(self, told: Sequence[Mapping[str, Any]], ask: bool, tools: Sequence[Mapping[str, Any]]) -> str:
+        """Messages in the template's own form, with tools in it or told before them."""
+        if tools and not self._template.knows("tools"):
+            told, tools = with_tools(told, tools), ()
+        return self._template.render(told, ask, tools)
 
     def _told(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Messages in the form that the template knows; what is in it stays as it is."""

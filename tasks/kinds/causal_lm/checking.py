@@ -14,9 +14,8 @@ from tasks.kinds.causal_lm.tokens import decoder
 from tasks.kinds.causal_lm.weights import count
 from tasks.kinds.stored import describe, precision_problem, weight_share
 from tasks.records.artifact import Check
-from tasks.records.terms import Precision
+from tasks.records.terms import FEW_BITS, Precision
 
-FEW = ("int8", "int4")  # precisions of linear layers; frameworks keep an embedding in more bits
 CHARACTERS = 8  # a shorter answer is no text
 NEW_TOKENS = 16
 
@@ -44,7 +43,7 @@ def check(request: CheckRequest) -> Checked:
     return Checked(
         check=found,
         problem=problem(
-            found, request.precision, weights.linear / weights.parameters if request.precision in FEW else 1.0
+            found, request.precision, weights.linear / weights.parameters if request.precision in FEW_BITS else 1.0
         ),
         versions=module.versions(),
     )
