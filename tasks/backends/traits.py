@@ -27,6 +27,15 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """Another way to make a variant, for processors that have none of some instructions, or of which none are known."""
+
+    without: tuple[str, ...]  # names of hardware.isa
+    method: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Groups:
     """Group sizes that a backend's kernels take, and what it does with widths that none of them divides."""
 
@@ -56,6 +65,7 @@ class Traits:
     cannot_run: Mapping[str, str] = field(default_factory=dict)  # family of devices -> why it has no runtime there
     methods: Mapping[str, str] = field(default_factory=dict)  # precision/method -> why one would take it
     groups: Groups | None = None  # None: any group size
+    fallbacks: Mapping[str, Fallback] = field(default_factory=dict)  # precision/method -> another way
     wheels: tuple[str, ...] = ()  # packages of which the platform's markers choose one
     slow_because: str = ""  # why it is not timed without the accelerator of SLOW_WITHOUT
     notes: Callable[[Variant, ModelProfile, Hardware], list[str]] = _nothing_to_note  # for a recipe's reasons

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import statistics
 import sys
@@ -63,13 +64,18 @@ def time_phases(prepare: Prepare, load: Open, tell_runtime: bool) -> Times:
     before = guard.read()
     samples = work.samples()
     disturbance = guard.between(before, guard.read())
-    told = work.runtime() if tell_runtime else {}  # some compile the model again for that
+    told = {**work.runtime(), "malloc": allocation()} if tell_runtime else {}  # some compile the model again for that
     return Times(
         samples={"load_s": [load_s], "first_call_ms": [first_call_ms], **samples},
         sizes=work.sizes(),
         runtime=told,
         disturbance=disturbance,
     )
+
+
+def allocation() -> str:
+    """What the C library was told of its memory; the system gives huge pages where it is asked for them."""
+    return os.environ.get("GLIBC_TUNABLES", "") or "defaults"
 
 
 def weigh(prepare: Prepare, load: Open) -> Memory:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from tasks.backends.base import Family
 from tasks.backends.table import backend
+from tasks.run.surroundings import HUGE_PAGES, TUNABLES
+
+MEASURED_WITH = f"{TUNABLES}={HUGE_PAGES}=1"  # in the environment
 
 
 def pin(package: str, version: str) -> str:

@@ -24,8 +24,10 @@ def recommended(traits: Traits, hardware: Hardware) -> Advice | None:
 def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware) -> Recipe:
     """Decide how variant `name` is made for this model and target, with the reason for each choice and change."""
     group, changes = fit_group(variant, model.linear_input_sizes)
+    method, other = fit_method(variant, hardware)
     reasons = [
         method_reason(name, variant),
+        *other,
         *changes,
         *_arithmetic_note(variant, hardware),
         *backend(variant.backend).TRAITS.notes(variant, model, hardware),
@@ -35,7 +37,7 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         backend=variant.backend,
         precision=_precision(variant, model),
         role=variant.role,
-        method=variant.method,
+        method=method,
         group_size=group,
         symmetric=variant.symmetric,
         ratio=variant.ratio,
@@ -53,6 +55,14 @@ def method_reason(name: str, variant: Variant) -> str:
     """Give the reason for a method; one that no table explains is the user's own choice."""
     known = backend(variant.backend).TRAITS.methods
     return known.get(f"{variant.precision}/{variant.method}", f"{name} is made as params.yaml asks: {variant.method}")
+
+
+def fit_method(variant: Variant, hardware: Hardware) -> tuple[str, list[str]]:
+    """The method asked for, or what stands in for it on this processor, with the reason."""
+    other = backend(variant.backend).TRAITS.fallbacks.get(f"{variant.precision}/{variant.method}")
+    if other is None or set(other.without) & set(hardware.isa.value or ()):
+        return variant.method, []
+    return other.method, [other.why]
 
 
 def fit_group(variant: Variant, widths: tuple[int, ...]) -> tuple[int, list[str]]:

@@ -20,6 +20,7 @@ import psutil
 from tasks.errors import ChildError
 from tasks.params.pipeline import Limits
 from tasks.records.base import Record
+from tasks.run.surroundings import for_weights
 
 HEARTBEAT_S = 15.0
 POLL_S = 0.5
@@ -77,7 +78,7 @@ def _environment(child: Child) -> dict[str, str]:
     counts = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if child.threads else {}
     # Two spinning processes on two cores stop each other for a scheduler's slice at every barrier.
     waiting = {} if child.timed else {"OMP_WAIT_POLICY": "PASSIVE"}
-    return {**os.environ, **quiet, **counts, **waiting, **child.environment}
+    return {**os.environ, **for_weights(), **quiet, **counts, **waiting, **child.environment}
 
 
 def _watch(process: subprocess.Popen[bytes], child: Child, started: float) -> ChildError | None:

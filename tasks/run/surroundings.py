@@ -16,6 +16,21 @@ def settle() -> None:
     _home()
 
 
+TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+
+
+def for_weights() -> dict[str, str]:
+    """Environment of a process that loads a model: memory of the C library in huge pages, where the system gives them.
+
+    Weights are read whole for every token, and with pages of 4 kB the processor looks up many of them. The C library
+    reads this when a process starts, so that the parent has to say it (glibc 2.35 and later; ignored elsewhere).
+    """
+    stated = os.environ.get(TUNABLES, "")
+    if HUGE_PAGES in stated:
+        return {}
+    return {TUNABLES: ":".join(filter(None, (stated, f"{HUGE_PAGES}=1")))}
+
+
 def _past_proxies() -> None:
     """Servers on this machine are asked directly: a proxy does not know them, or knows others by these names."""
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):

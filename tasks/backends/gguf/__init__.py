@@ -96,6 +96,7 @@ def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tup
     small = settings.get("kv_cache") == "q8_0"  # 8: GGML_TYPE_Q8_0
     tuned = ", flash_attn=True" * (small or settings.get("flash_attn", "on") == "on") + ", type_k=8, type_v=8" * small
     tuned += f", n_ubatch={settings['n_ubatch']}" if "n_ubatch" in settings else ""
+    tuned += ", use_mmap=False" * (settings.get("use_mmap") == "off")
     call = (
         f'model.create_chat_completion({CHAT}, max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["message"]'
         if chat

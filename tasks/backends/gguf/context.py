@@ -11,6 +11,7 @@ CONTEXT, BATCH = 1024, 512  # tokens a session holds, and processes at once
 SETTINGS: Tunable = {
     "flash_attn": ("on", "off"),
     "n_ubatch": ("512", "128"),
+    "use_mmap": ("on", "off"),  # off: weights in memory of the process' own, which may come in huge pages
     "kv_cache": ("f16", "q8_0"),
     "threads": ("all", "half"),
 }

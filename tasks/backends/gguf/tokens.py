@@ -1,4 +1,4 @@
-"""A llama.cpp context over a memory-mapped file: logits, and answers to one caller."""
+"""A llama.cpp context over a file: logits, and answers to one caller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.backends.sampling import Sampling
 
 
 class _Opened:
-    """A llama.cpp context of 1,024 tokens, or of more where a row has more, over a memory-mapped file."""
+    """A llama.cpp context of 1,024 tokens, or of more where a row has more, over a file."""
 
     def __init__(self, file: Path, threads: int, settings: Settings, scoring: bool) -> None:
         """Load the file; `scoring` keeps the logits of every position."""
@@ -36,6 +36,7 @@ class _Opened:
             str(self._file), n_ctx=context, n_batch=BATCH, n_ubatch=int(self._tuned["n_ubatch"]),
             n_threads=self._threads, n_threads_batch=self._threads, flash_attn=self._flash, type_k=self._kind,
             type_v=self._kind, logits_all=self._scoring, embedding=self._scoring, verbose=False,
+            use_mmap=self._tuned["use_mmap"] == "on",
         )  # fmt: skip
         if self._scoring:
             llama_cpp.llama_set_embeddings(self._llama.ctx, False)
@@ -53,6 +54,7 @@ class _Opened:
             "execution": "weights as stored, activations q8_0/f16 per kernel, accumulation f32",
             "kv_cache": self._tuned["kv_cache"],
             "flash_attention": self._tuned["flash_attn"],
+            "mapped": self._tuned["use_mmap"],
             "threads": str(self._threads),
             "build": " ".join(features),
         }

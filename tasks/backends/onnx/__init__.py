@@ -20,10 +20,10 @@ from tasks.backends.base import (
 )  # fmt: skip
 from tasks.backends.onnx import graphs, language
 from tasks.backends.onnx.arrays import OnnxArrays
-from tasks.backends.onnx.language import FILE
+from tasks.backends.onnx.names import CONFIG, FILE
 from tasks.backends.onnx.tokens import GenAiSpeaker, OnnxScorer
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.traits import Advice, Groups, Traits
+from tasks.backends.traits import Advice, Fallback, Groups, Traits
 from tasks.backends.turns import Interleaved
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
@@ -36,7 +36,7 @@ FAMILIES: tuple[Family, ...] = ("tokens", "arrays")
 PACKAGES: tuple[str, ...] = ("onnxruntime", "onnxruntime-genai", "olive-ai", "onnx")
 INSTALL: Names = {"tokens": ("onnxruntime", "onnxruntime-genai"), "arrays": ("onnxruntime",)}
 NEEDS: Names = {
-    "tokens": ("genai_config.json", FILE, "tokenizer.json", "tokenizer_config.json"),
+    "tokens": (CONFIG, FILE, "tokenizer.json", "tokenizer_config.json"),
     "arrays": (FILE,),
 }
 # The first value of each is ONNX Runtime's own.
@@ -64,10 +64,18 @@ TRAITS = Traits(
         "fp32/default": "ONNX Runtime without quantization: shows what the runtime alone gives, and int8 is made from "
         "it",
         "int8/default": "8-bit weights in blocks: small rounding error, a quarter of the bytes to read per token",
+        "int8/w8a8": "8-bit integers in weights and activations, outliers moved into weights before: integer matrix "
+        "products, which read prompts fast",
         "int4/default": "4-bit weights in blocks, round to nearest",
         "int4/gptq": "GPTQ on calibration text: plain rounding to 4 bit costs a small model too much",
     },
     groups=Groups((128, 64, 32, 16), "pad"),
+    fallbacks={
+        "int8/w8a8": Fallback(  # dot products of 8 bits; those of ARM are planned, not measured
+            ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"), language.UNSIGNED,
+            "the processor does not add four 8-bit products, and would overflow with signed weights: bytes around 128",
+        ),
+    },
 )  # fmt: skip
 
 
@@ -99,6 +107,7 @@ def tensor_bytes(artifact: Path) -> dict[str, int]:
         if attribute.name == "bits"
         for name in node.input[:2]
     }
+    packed |= {node.input[1]: "int8" for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"}
     counted: dict[str, int] = {}
     for tensor in model.graph.initializer:
         native = onnx.TensorProto.DataType.Name(tensor.data_type).lower()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.backends.base import Feeds, Work
-from tasks.backends.onnx.language import FILE
+from tasks.backends.onnx.names import FILE
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
 

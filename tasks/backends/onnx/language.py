@@ -12,24 +12,62 @@ from typing import Any
 
 from tasks.backends.base import Work
 from tasks.backends.files import with_config
+from tasks.backends.onnx import head, w8a8
+from tasks.backends.onnx.names import CONFIG, FILE, SCORING
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
 
-FILE = "model.onnx"
 ACCURACY_LEVEL = 4  # activations in int8 inside MatMulNBits: the fast kernels
+UNQUANTIZED = {"type": "ModelBuilder", "precision": "fp32"}
+UNSIGNED = "w8a8-unsigned"  # for processors that overflow with signed weights
+INTEGERS = ("w8a8", UNSIGNED)
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
 
 
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
-    """Write an onnxruntime-genai folder: fp32, int8 round-to-nearest, or int4 by GPTQ with sensitive layers in int8."""
+    """Write an onnxruntime-genai folder that is quantized as the recipe says, and reads prompts in parts.
+
+    int8 by w8a8 is made from an unquantized folder, everything else from the checkpoint.
+    """
     scratch = out.with_name(f"{out.name}.olive")
     scratch.mkdir(parents=True)
     try:
-        source = _with_yarn_whole(work.model, scratch / "source")
-        _olive({"type": "HfModel", "model_path": str(source)}, passes(recipe, work, scratch), scratch / "built")
-        _take(scratch / "built", work.model, out)
+        if recipe.precision == "int8" and recipe.method in INTEGERS:
+            _in_integers(work, scratch, out, unsigned=recipe.method == UNSIGNED)
+        else:
+            _built(work, scratch / "source", passes(recipe, work, scratch), scratch / "built", out)
+        head.prune(out)
+        head.read_in_chunks(out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _built(work: Work, scratch: Path, steps: dict[str, dict[str, Any]], built: Path, out: Path) -> None:
+    """Let Olive build from the checkpoint, and take what is loaded."""
+    source = _with_yarn_whole(work.model, scratch)
+    _olive({"type": "HfModel", "model_path": str(source)}, steps, built)
+    _take(built, work.model, out)
+
+
+def _in_integers(work: Work, scratch: Path, out: Path, unsigned: bool) -> None:
+    """Quantize weights and activations of an unquantized folder, made for it where there is none."""
+    from tokenizers import Tokenizer
+
+    base = work.intermediate
+    if base is None:
+        base = scratch / "unquantized"
+        base.mkdir()
+        _built(work, scratch / "source", {"build": UNQUANTIZED}, scratch / "built", base)
+    if not work.calibration:
+        raise UnsupportedError("int8 of weights and activations needs calibration texts, which were not given")
+    tokenizer = Tokenizer.from_file(str(work.model / "tokenizer.json"))
+    for file in base.iterdir():
+        if not file.name.startswith(FILE) and file.name != SCORING:
+            shutil.copy2(file, out / file.name)
+    graph = base / SCORING
+    rows = [tokenizer.encode(text).ids for text in work.calibration]
+    chosen = w8a8.make(graph if graph.is_file() else base / FILE, rows, out / FILE, unsigned)
+    print(f"inputs of matrix products: {w8a8.in_words(chosen)}", flush=True)
 
 
 def passes(recipe: Recipe, work: Work, scratch: Path) -> dict[str, dict[str, Any]]:
@@ -41,7 +79,7 @@ def passes(recipe: Recipe, work: Work, scratch: Path) -> dict[str, dict[str, Any
     """
     group = recipe.group_size or 32
     if recipe.precision == "fp32":
-        return {"build": {"type": "ModelBuilder", "precision": "fp32"}}
+        return {"build": UNQUANTIZED}
     rounding = {"type": "Rtn", "bits": 8, "group_size": group, "sym": True, "lm_head": True, "embeds": True}
     build = {"type": "ModelBuilder", "precision": "int4", "int4_accuracy_level": ACCURACY_LEVEL}
     # Weights inside model.onnx itself would be held twice in memory: in the parsed file and as the kernels pack them.
@@ -61,7 +99,8 @@ def passes(recipe: Recipe, work: Work, scratch: Path) -> dict[str, dict[str, Any
         mixed = {"type": "SelectiveMixedPrecision", "algorithm": "k_quant_mixed"}
         return {"mix": mixed, "quantize": gptq, "round": rounding, "build": build, "tie": tie}
     raise UnsupportedError(
-        f"ONNX Runtime has no recipe {recipe.precision} by {recipe.method!r}; allowed: fp32, int8 by rtn, int4 by gptq"
+        f"ONNX Runtime has no recipe {recipe.precision} by {recipe.method!r}; "
+        "allowed: fp32, int8 by rtn or w8a8, int4 by gptq"
     )
 
 
@@ -146,7 +185,7 @@ def _name_both_rotary_bases() -> None:
 def _take(built: Path, model: Path, out: Path) -> None:
     """Keep what onnxruntime-genai loads, and the checkpoint's own tokenizer; drop Olive's run records."""
     for file in built.iterdir():
-        if file.name == "genai_config.json" or file.name.startswith(FILE):
+        if file.name == CONFIG or file.name.startswith(FILE):
             file.replace(out / file.name).chmod(0o644)  # onnx keeps data files to their owner
     for name in TOKENIZER:
         if (model / name).is_file():

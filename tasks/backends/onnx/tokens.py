@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.base import Logits, OnToken, Settings
-from tasks.backends.onnx.language import ACCURACY_LEVEL, FILE
+from tasks.backends.onnx.head import chunk_of
+from tasks.backends.onnx.language import ACCURACY_LEVEL
+from tasks.backends.onnx.names import CONFIG, FILE, SCORING
 from tasks.backends.sampling import Sampler, Sampling, Stream
 
 Cache = dict[str, Any]  # input name -> array
@@ -27,7 +29,9 @@ class OnnxScorer:
         options.intra_op_num_threads = threads
         for name, value in entries.items():
             options.add_session_config_entry(name, value)
-        self._session = onnxruntime.InferenceSession(str(artifact / FILE), options, providers=["CPUExecutionProvider"])
+        graph = artifact / SCORING if (artifact / SCORING).is_file() else artifact / FILE
+        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self._chunk = chunk_of(artifact)
         self._threads = threads
         self._past = {
             port.name: np.zeros(
@@ -38,19 +42,33 @@ class OnnxScorer:
         }
         self._names = {port.name for port in self._session.get_inputs()}
 
-    def _run(self, ids: Sequence[int], past: Cache, done: int, wanted: list[str]) -> list[Any]:
-        """Outputs for one row of ids after `done` tokens whose cache is `past`."""
+    def _run(self, ids: Sequence[int], past: Cache, done: int, keep: bool = False) -> tuple[Logits, Cache]:
+        """Logits for one row of ids after `done` tokens whose cache is `past`, read in parts as served; and the cache.
+
+        Where activations share a scale, what is read at once changes what is found.
+        """
+        parts, step = list[Logits](), self._chunk or len(ids)
+        for start in range(0, len(ids), step):
+            some = ids[start : start + step]
+            logits, past = self._step(some, past, done + start, keep or start + step < len(ids))
+            parts.append(logits)
+        return np.concatenate(parts), past
+
+    def _step(self, ids: Sequence[int], past: Cache, done: int, keep: bool) -> tuple[Logits, Cache]:
         tokens, total = np.array([ids], dtype=np.int64), done + len(ids)
         feeds = {
             "input_ids": tokens,
             "attention_mask": np.ones((1, total), dtype=np.int64),
             "position_ids": np.arange(done, total, dtype=np.int64)[None],
         }
-        return list(self._session.run(wanted, {n: value for n, value in feeds.items() if n in self._names} | past))
+        names = [name.replace("past_key_values", "present") for name in self._past] if keep else []
+        given = {name: value for name, value in feeds.items() if name in self._names} | past
+        logits, *present = self._session.run(["logits", *names], given)
+        return np.asarray(logits[0], dtype=np.float32), dict(zip(self._past, present, strict=True)) if keep else past
 
     def score(self, ids: Sequence[int]) -> Logits:
         """Logits of every position, shape (len(ids), vocabulary)."""
-        return np.asarray(self._run(ids, self._past, 0, ["logits"])[0][0], dtype=np.float32)
+        return self._run(ids, self._past, 0)[0]
 
     def score_after(
         self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[Sequence[int]]]
@@ -62,16 +80,13 @@ class OnnxScorer:
         return [self._after(prompt, own) for prompt, own in zip(prompts, endings, strict=True)]
 
     def _after(self, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[Logits]:
-        names = [name.replace("past_key_values", "present") for name in self._past]
-        logits, *present = self._run(prompt, self._past, 0, ["logits", *names])
-        past = dict(zip(self._past, present, strict=True))
-        first = np.asarray(logits[0][-1:], dtype=np.float32)
+        logits, past = self._run(prompt, self._past, 0, keep=True)
+        first = logits[-1:]
 
         def after(ending: Sequence[int]) -> Logits:
             if len(ending) == 1:
                 return first.copy()  # each its own, as callers may work in place
-            rest = self._run(ending[:-1], past, len(prompt), ["logits"])[0][0]
-            return np.concatenate([first, np.asarray(rest, dtype=np.float32)])
+            return np.concatenate([first, self._run(ending[:-1], past, len(prompt))[0]])
 
         return [after(ending) for ending in endings]
 
@@ -96,7 +111,7 @@ class GenAiSpeaker:
         import onnxruntime_genai as og
 
         self._og = og
-        self._config = json.loads((artifact / "genai_config.json").read_text())
+        self._config = json.loads((artifact / CONFIG).read_text())
         config = og.Config(str(artifact))
         options = {"intra_op_num_threads": threads, **entries}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))

@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.backends.sampling import Sampling
 from tasks.errors import DataError, ResourceError
+from tasks.run.surroundings import for_weights
 from tasks.serve.model.worker import Opening, Token
 
 LINE = 2**23  # bytes a message may have: a long text that is scored, with five tokens beside each, takes one
@@ -78,7 +79,7 @@ class ModelProcess:
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tasks.serve.model.worker", self.opening.model_dump_json(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE, start_new_session=True,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **for_weights(), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         assert process.stdout is not None
         try:

@@ -119,3 +119,22 @@ def test_recommended(framework: Any, device: str, precision: str, method: str, g
     assert advice
     assert (advice.precision, advice.method, advice.group_size) == (precision, method, group)
     assert advice.why
+
+
+@pytest.mark.parametrize(
+    ("isa", "method"),
+    [
+        (("avx2", "avx512_vnni"), "w8a8"),
+        (("amx_int8",), "w8a8"),
+        (("asimddp",), "w8a8"),
+        (("avx2", "fma"), "w8a8-unsigned"),
+        (None, "w8a8-unsigned"),
+    ],
+)
+def test_integer_products_are_made_for_the_instructions_there_are(isa: tuple[str, ...] | None, method: str) -> None:
+    known = Reading(value=isa, reason="" if isa else "not told")
+    target = factories.hardware(isa=known)
+    asked = variant(backend="onnx", precision="int8", method="w8a8", source="variants/onnx-fp32")
+    made = recipe("onnx-w8a8", asked, factories.profile(), target)
+    assert made.method == method
+    assert ("would overflow" in " ".join(made.reasons)) == (method == "w8a8-unsigned")
