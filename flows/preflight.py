@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.errors import DataError, ModelError
+from tasks.errors import ModelError
 from tasks.hardware.profiles import named
 from tasks.kinds import demands
-from tasks.kinds.causal_lm.reading import read_rows
-from tasks.kinds.table import catalogue, recognised
+from tasks.kinds.table import catalogue, expanding, preparing, recognised
 from tasks.params.pipeline import HOST, Params
 from tasks.planning import plan
 from tasks.run.workspace import ROOT
-from tasks.sources import files
 from tasks.targets import table
 
 
@@ -25,21 +23,12 @@ def refuse(params: Params, root: Path) -> None:
     kind = recognised(params.fetch.model) if params.fetch.kind == "auto" else params.fetch.kind
     demands.check(catalogue(kind), params)
     plan.check_frameworks(params)
-    if params.fetch.kind in ("auto", "causal-lm"):
-        _model(params.fetch.model, params.fetch.allow_pickle, root)
-    for source in filter(None, (params.data.source, params.data.calibration_source)):
-        read_rows(source, params.data.columns)
-    tasks = params.data.tasks
-    if tasks and not Path(tasks).expanduser().is_file():
-        raise DataError(f"data.tasks {tasks!r} is not there; allowed: a .jsonl file, or null")
+    _outside(params.fetch.model, root)
+    expanding(kind).refuse(params.fetch)
+    preparing(kind).refuse(params.data)
 
 
-def _model(model: str, allow_pickle: bool, root: Path) -> None:
-    kind = files.kind_of(model)
-    if kind not in ("directory", "gguf"):
-        return
+def _outside(model: str, root: Path) -> None:
     place = Path(model).expanduser().resolve()
-    if place.is_relative_to((root / ROOT).resolve()):
+    if place.exists() and place.is_relative_to((root / ROOT).resolve()):
         raise ModelError(f"{model} lies in {ROOT}/, which the run replaces; copy the model elsewhere")
-    if kind == "directory":
-        files.check_directory(place, allow_pickle)

@@ -18,6 +18,7 @@ from flows.dvc import pipeline
 from flows.dvc.pipeline import Plan
 from tasks.compose import SAID
 from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, ConfigError, DataError
+from tasks.kinds import composing
 from tasks.params import settings
 from tasks.records.base import write_text
 from tasks.run.stage import run_stage
@@ -36,7 +37,7 @@ def run(changes: Mapping[str, Any], task_runner: str = "local", wait: bool = Tru
     """Bring the pipeline up to date in the current folder and show the scorecard; returns the exit code."""
     root = Path.cwd()
     began = time.monotonic()
-    composed = settings.compose(changes)
+    composed = composing.compose(changes)
     preflight.refuse(composed.params, root)
     if dry_run:
         for line in composed.told.lines:

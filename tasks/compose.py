@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.errors import ConfigError
+from tasks.kinds.composing import compose
 from tasks.params.load import EFFECTIVE, LOCAL, PARAMS, TOLD, parse, read
-from tasks.params.settings import Composed, Told, compose
+from tasks.params.settings import Composed, Told
 from tasks.run.stage import main_of
 
 SAID = "EDGEWRIGHT_SETTINGS"  # in the environment: what `make run` was told, as JSON; not there under DVC alone

@@ -8,10 +8,10 @@ from pathlib import Path
 from tasks.errors import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_OK, DataError
 from tasks.gates import suites, verdict
 from tasks.kinds import demands
+from tasks.kinds.composing import composed_before
 from tasks.kinds.table import catalogue
 from tasks.params.load import PARAMS, load_params
 from tasks.params.pipeline import Params
-from tasks.params.settings import composed_before
 from tasks.records.base import write_text
 from tasks.records.scores import Recommendation
 from tasks.records.targets import Rankings, TargetVerdict, TargetVerdicts

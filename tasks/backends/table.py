@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # each module keeps the protocol of each of its families
     from tasks.backends import gguf, mlx, onnx, openvino, torch
 
     _TOKENS: tuple[TokensBackend, ...] = (torch, openvino, onnx, gguf, mlx)
-    _ARRAYS: tuple[ArraysBackend, ...] = (openvino, onnx)
+    _ARRAYS: tuple[ArraysBackend, ...] = (openvino, onnx, gguf)
 
 
 def backend(name: str) -> Backend:

@@ -162,6 +162,10 @@ class Expanding(Protocol):
         """Tell whether `fetch.model` names a model of this kind; cheap, opens no weights."""
         ...
 
+    def refuse(self, params: Fetch) -> None:
+        """Raise ModelError for what surely cannot be used, before anything runs."""
+        ...
+
     def expand(self, params: Fetch, out: Path) -> Origin:
         """Write the unquantized checkpoint into the empty folder `out`; raises ModelError."""
         ...
@@ -177,6 +181,10 @@ class Describing(Protocol):
 
 class Preparing(Protocol):
     """Prepare the data to score, time, probe and calibrate with; asked by the stages `data` and `convert`."""
+
+    def refuse(self, params: Data) -> None:
+        """Raise DataError for a source that cannot be used, before anything runs."""
+        ...
 
     def prepare(self, params: Data, convert: Convert, model: Path, out: Path) -> Prepared:
         """Write all of it into folders of `out` (see `Places`); raises DataError for a source that is no good."""
@@ -241,8 +249,8 @@ class Packing(Protocol):
 class Predicting(Protocol):
     """Open a package and answer with it; asked by a logged model, without anything that made it."""
 
-    def signature(self) -> Signature:
-        """Tell what it takes and gives."""
+    def signature(self, package: Path, packed: Packed) -> Signature:
+        """Tell what a package takes and gives."""
         ...
 
     def open_package(self, package: Path, packed: Packed) -> Predictor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -21,26 +22,95 @@ from tasks.kinds.base import (
 )
 from tasks.kinds.catalogue import Catalogue
 
-if TYPE_CHECKING:
-    from tasks.kinds.causal_lm import checking as _checking
-    from tasks.kinds.causal_lm import describing as _describing
-    from tasks.kinds.causal_lm import expanding as _expanding
-    from tasks.kinds.causal_lm import packing as _packing
-    from tasks.kinds.causal_lm import predicting as _predicting
-    from tasks.kinds.causal_lm import preparing as _preparing
-    from tasks.kinds.causal_lm import scoring as _scoring
-    from tasks.kinds.causal_lm import workload as _workload
+if TYPE_CHECKING:  # each kind's modules keep the protocols
+    from tasks.kinds.causal_lm import checking as causal_lm_checking
+    from tasks.kinds.causal_lm import describing as causal_lm_describing
+    from tasks.kinds.causal_lm import expanding as causal_lm_expanding
+    from tasks.kinds.causal_lm import packing as causal_lm_packing
+    from tasks.kinds.causal_lm import predicting as causal_lm_predicting
+    from tasks.kinds.causal_lm import preparing as causal_lm_preparing
+    from tasks.kinds.causal_lm import scoring as causal_lm_scoring
+    from tasks.kinds.causal_lm import workload as causal_lm_workload
+    from tasks.kinds.image_classifier import checking as image_classifier_checking
+    from tasks.kinds.image_classifier import describing as image_classifier_describing
+    from tasks.kinds.image_classifier import expanding as image_classifier_expanding
+    from tasks.kinds.image_classifier import packing as image_classifier_packing
+    from tasks.kinds.image_classifier import predicting as image_classifier_predicting
+    from tasks.kinds.image_classifier import preparing as image_classifier_preparing
+    from tasks.kinds.image_classifier import scoring as image_classifier_scoring
+    from tasks.kinds.image_classifier import workload as image_classifier_workload
+    from tasks.kinds.onnx_file import checking as onnx_file_checking
+    from tasks.kinds.onnx_file import describing as onnx_file_describing
+    from tasks.kinds.onnx_file import expanding as onnx_file_expanding
+    from tasks.kinds.onnx_file import packing as onnx_file_packing
+    from tasks.kinds.onnx_file import predicting as onnx_file_predicting
+    from tasks.kinds.onnx_file import preparing as onnx_file_preparing
+    from tasks.kinds.onnx_file import scoring as onnx_file_scoring
+    from tasks.kinds.onnx_file import workload as onnx_file_workload
+    from tasks.kinds.text_encoder import checking as text_encoder_checking
+    from tasks.kinds.text_encoder import describing as text_encoder_describing
+    from tasks.kinds.text_encoder import expanding as text_encoder_expanding
+    from tasks.kinds.text_encoder import packing as text_encoder_packing
+    from tasks.kinds.text_encoder import predicting as text_encoder_predicting
+    from tasks.kinds.text_encoder import preparing as text_encoder_preparing
+    from tasks.kinds.text_encoder import scoring as text_encoder_scoring
+    from tasks.kinds.text_encoder import workload as text_encoder_workload
 
-    _expands: Expanding = _expanding
-    _prepares: Preparing = _preparing
-    _checks: Checking = _checking
-    _scores: Scoring = _scoring
-    _times: Timing = _workload
-    _packs: Packing = _packing
-    _describes: Describing = _describing
-    _predicts: Predicting = _predicting
+    _expanding: tuple[Expanding, ...] = (
+        causal_lm_expanding,
+        text_encoder_expanding,
+        image_classifier_expanding,
+        onnx_file_expanding,
+    )
+    _preparing: tuple[Preparing, ...] = (
+        causal_lm_preparing,
+        text_encoder_preparing,
+        image_classifier_preparing,
+        onnx_file_preparing,
+    )
+    _checking: tuple[Checking, ...] = (
+        causal_lm_checking,
+        text_encoder_checking,
+        image_classifier_checking,
+        onnx_file_checking,
+    )
+    _scoring: tuple[Scoring, ...] = (
+        causal_lm_scoring,
+        text_encoder_scoring,
+        image_classifier_scoring,
+        onnx_file_scoring,
+    )
+    _workload: tuple[Timing, ...] = (
+        causal_lm_workload,
+        text_encoder_workload,
+        image_classifier_workload,
+        onnx_file_workload,
+    )
+    _packing: tuple[Packing, ...] = (
+        causal_lm_packing,
+        text_encoder_packing,
+        image_classifier_packing,
+        onnx_file_packing,
+    )
+    _describing: tuple[Describing, ...] = (
+        causal_lm_describing,
+        text_encoder_describing,
+        image_classifier_describing,
+        onnx_file_describing,
+    )
+    _predicting: tuple[Predicting, ...] = (
+        causal_lm_predicting,
+        text_encoder_predicting,
+        image_classifier_predicting,
+        onnx_file_predicting,
+    )
 
-KINDS: dict[str, str] = {"causal-lm": "tasks.kinds.causal_lm"}  # name -> package
+KINDS: dict[str, str] = {  # name -> package
+    "causal-lm": "tasks.kinds.causal_lm",
+    "text-encoder": "tasks.kinds.text_encoder",
+    "image-classifier": "tasks.kinds.image_classifier",
+    "onnx-file": "tasks.kinds.onnx_file",
+}
 FIRST = next(iter(KINDS))
 
 
@@ -107,8 +177,15 @@ def catalogue(kind: str = FIRST) -> Catalogue:
 
 
 def recognised(model: str) -> str:
-    """The first kind that takes `fetch.model` for its own; where none does, the first of the table says why."""
-    return next((name for name in KINDS if expanding(name).recognises(model)), next(iter(KINDS)))
+    """The kind that takes `fetch.model` for its own; the first of the table is asked last, and says why none does."""
+    return next((name for name in KINDS if name != FIRST and expanding(name).recognises(model)), FIRST)
+
+
+def defaults_file(kind: str) -> Path | None:
+    """The file with a kind's own data, gates and variants; None where params.yaml's are meant."""
+    whole = _whole(kind)
+    file = Path(str(whole.__file__)).with_name("params.yaml")
+    return file if hasattr(whole, "__path__") and file.is_file() else None
 
 
 def place_of(kind: str, question: str) -> str:

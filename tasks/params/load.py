@@ -26,7 +26,8 @@ TOLD = Path("artifacts") / "told.json"  # what the effective file was made of
 # Blocks a profile may change: the stages that read them depend on `profiles` in dvc.yaml (tested there).
 OF_PROFILES = ("data", "tune", "evaluate", "benchmark", "gate")
 # Blocks that no stage reads (tasks/params/whole.py has them), so that a change to their types redoes no stage.
-OF_NO_STAGE = ("serve", "promotion", "monitor")
+KINDS = "kinds"  # what differs for a kind of model: tasks/params/settings.py puts it in place
+OF_NO_STAGE = ("serve", "promotion", "monitor", KINDS)
 
 P = TypeVar("P", bound=Params)
 
@@ -51,12 +52,13 @@ def read_user(folder: Path = Path()) -> dict[str, Any]:
     """The user's files merged, block into block, unchecked; raises ConfigError when params.yaml is not there."""
     merged: dict[str, Any] = {}
     for path in user_files(folder):
-        merged = _merge(merged, read(path))
+        merged = merge(merged, read(path))
     return merged
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    both = {key: _merge(below[key], above[key]) for key in above if _blocks(below.get(key), above[key])}
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Values over others, block into block."""
+    both = {key: merge(below[key], above[key]) for key in above if _blocks(below.get(key), above[key])}
     return {**below, **above, **both}
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 
 from tasks.errors import ConfigError
-from tasks.params.load import EFFECTIVE, OF_NO_STAGE, PARAMS, TOLD, parse, read_user, user_files
+from tasks.params.load import EFFECTIVE, KINDS, OF_NO_STAGE, PARAMS, TOLD, merge, parse, read, read_user, user_files
 from tasks.params.pipeline import Params
 from tasks.params.whole import parse_whole
 from tasks.records.base import Record, write_text
 
+OF_KIND = ("data", "gate", "recommend", "variants", "profiles")  # blocks of which each kind of model has its own
 NAMES = {"model": "fetch.model", "target": "target.device", "profile": "profile"}
 HEADER = """\
 # What the stages of a run read. `compose` writes this file anew for each run: change params.yaml, not this.
@@ -54,10 +55,30 @@ class Composed:
         self.told.write(folder / TOLD)
 
 
-def compose(changes: Mapping[str, Any], folder: Path = Path()) -> Composed:
+@dataclass(frozen=True)
+class KindDefaults:
+    """What a kind of model says of its data, gates and variants, in place of params.yaml, which is about the first."""
+
+    name: str
+    file: Path | None  # None: params.yaml itself is about this kind
+
+
+OfKind = Callable[[str, str], KindDefaults]  # of fetch.model and fetch.kind
+
+
+def first_kind(model: str, kind: str) -> KindDefaults:
+    """No defaults beside those of params.yaml."""
+    return KindDefaults("", None)
+
+
+def compose(changes: Mapping[str, Any], folder: Path = Path(), of_kind: OfKind = first_kind) -> Composed:
     """Put the files of a checkout and `changes` together; raises ConfigError for a bad key or value."""
     files = tuple(path.name for path in user_files(folder))
     raw, lines = read_user(folder), []
+    defaults = of_kind(_told(raw, changes, "model", "sample"), _told(raw, changes, "kind", "auto"))
+    raw = for_kind(raw, defaults)
+    if defaults.file is not None:
+        files = (*files, f"what {defaults.name} brings")
     for key, value in changes.items():
         block = key.partition(".")[0]
         if block in OF_NO_STAGE:
@@ -69,11 +90,30 @@ def compose(changes: Mapping[str, Any], folder: Path = Path()) -> Composed:
     return Composed(parse(raw), Told(files=files, changes=dict(changes), lines=tuple(lines)))
 
 
-def composed_before(folder: Path = Path()) -> Composed | None:
+def _told(raw: Mapping[str, Any], changes: Mapping[str, Any], key: str, otherwise: str) -> str:
+    return str(changes.get(f"fetch.{key}") or (raw.get("fetch") or {}).get(key) or otherwise)
+
+
+def for_kind(raw: Mapping[str, Any], defaults: KindDefaults) -> dict[str, Any]:
+    """The user's values for one kind of model: its own data, gates and variants, and over them `kinds.NAME`."""
+    kept = {key: value for key, value in raw.items() if key != KINDS}
+    if defaults.file is not None:
+        kept = {key: value for key, value in kept.items() if key not in OF_KIND} | read(defaults.file)
+    own = (raw.get(KINDS) or {}).get(defaults.name) or {}
+    other = sorted(set(own) - set(OF_KIND))
+    if other:
+        raise ConfigError(
+            f"{KINDS}.{defaults.name}.{other[0]}: a kind of model has its own {', '.join(OF_KIND)}; "
+            "the rest holds for all"
+        )
+    return merge(kept, own)
+
+
+def composed_before(folder: Path = Path(), of_kind: OfKind = first_kind) -> Composed | None:
     """The files as they are now with what the last run was told; None when there was no run."""
     if not (folder / TOLD).exists():
         return None
-    return compose(Told.read(folder / TOLD).changes, folder)
+    return compose(Told.read(folder / TOLD).changes, folder, of_kind)
 
 
 def collect(

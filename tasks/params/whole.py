@@ -18,6 +18,7 @@ class Whole(Params):
     serve: Serve = Serve()
     promotion: Promotion = Promotion()
     monitor: Monitor = Monitor()
+    kinds: dict[str, dict[str, Any]] = {}  # by kind of model: its own data, gate, recommend, variants and profiles
 
 
 def load_whole(folder: Path = Path()) -> Whole:

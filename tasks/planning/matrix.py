@@ -14,7 +14,7 @@ from tasks.records.terms import Framework
 
 FOLDER = Path(__file__).parent
 Points = Annotated[float, Field(ge=0, le=1)]
-Modality = Literal["causal-lm", "text-encoder", "image-classifier"]
+Modality = Literal["causal-lm", "text-encoder", "image-classifier", "onnx-file"]
 
 
 class Entry(BaseModel):

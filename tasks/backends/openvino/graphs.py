@@ -64,7 +64,10 @@ def _static(model: Any, rows: Iterable[Feeds]) -> Any:
     import nncf
 
     kept = [dict(row) for row in rows]
-    return nncf.quantize(model, nncf.Dataset(kept), subset_size=len(kept))
+    kind = (
+        None if _convolves(model) else nncf.ModelType.TRANSFORMER
+    )  # keeps norms and the products of attention precise
+    return nncf.quantize(model, nncf.Dataset(kept), subset_size=len(kept), model_type=kind)
 
 
 def quantized(model: Any) -> int:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.errors import ModelError
+from tasks.kinds import reading
 from tasks.kinds.base import Origin
-from tasks.kinds.causal_lm import reading
 from tasks.kinds.causal_lm.chat import rows_of_embedding
 from tasks.kinds.causal_lm.incoming import adapters, ends, gguf_model, gguf_tokenizer, loading, tokenizer
 from tasks.kinds.causal_lm.incoming.judging import TEXT
@@ -37,6 +37,12 @@ def recognises(model: str) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return any(str(name).endswith(TEXT) for name in named)
+
+
+def refuse(params: Fetch) -> None:
+    """Raise ModelError for a model that is not there, or a folder that is unsafe or not whole."""
+    if sources.kind_of(params.model) == "directory":
+        sources.check_directory(Path(params.model).expanduser().resolve(), params.allow_pickle)
 
 
 def expand(params: Fetch, out: Path) -> Origin:

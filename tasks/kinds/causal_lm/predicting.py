@@ -18,7 +18,7 @@ LONGEST = "max_new_tokens"
 NEW_TOKENS = 64  # of an answer, unless the caller says otherwise
 
 
-def signature() -> Signature:
+def signature(package: Path, packed: Packed) -> Signature:
     """Tell what it takes and gives: a column of prompts, how many tokens to write, texts."""
     return Signature(inputs={COLUMN: "string"}, outputs={"text": "string"}, parameters={LONGEST: NEW_TOKENS})
 

@@ -6,13 +6,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import DataError
+from tasks.kinds import reading
 from tasks.kinds.base import Calibration, DataCard, Prepared
-from tasks.kinds.causal_lm import files, positions, reading, rows
+from tasks.kinds.causal_lm import files, positions, rows
 from tasks.kinds.causal_lm.describing import CONTEXT, read_config, size
-from tasks.kinds.causal_lm.reading import Texts
 from tasks.kinds.causal_lm.rows import CalibrationSet, Encode, Splits
 from tasks.kinds.causal_lm.tasks import Encoder, task_set
 from tasks.kinds.causal_lm.tokens import encoder
+from tasks.kinds.reading import Texts
 from tasks.params.pipeline import Convert, Data
 
 ROOM = 128  # tokens of a model's context that are left for what it writes
@@ -20,6 +22,14 @@ LENGTHS = ("max_tokens", "prompt_tokens_short", "prompt_tokens_long", "prompt_to
 SHORTEST = 8  # tokens of a row; shorter ones have too few predictions to say anything
 ENOUGH = 400  # characters, in which the shortest row's tokens are found
 MOST_ROWS = 50_000  # of a source; of more a part is drawn, as each is read by the tokenizer
+
+
+def refuse(params: Data) -> None:
+    """Raise DataError for texts or tasks that cannot be read."""
+    for source in filter(None, (params.source, params.calibration_source)):
+        reading.read_rows(source, params.columns)
+    if params.tasks and not Path(params.tasks).expanduser().is_file():
+        raise DataError(f"data.tasks {params.tasks!r} is not there; allowed: a .jsonl file, or null")
 
 
 def prepare(params: Data, convert: Convert, tokenizer: Path, out: Path) -> Prepared:

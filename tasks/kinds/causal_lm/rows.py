@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from tasks.errors import DataError
-from tasks.kinds.causal_lm.reading import Texts
+from tasks.kinds.reading import Texts
 from tasks.params.pipeline import Data
 from tasks.records.base import Record
 

@@ -16,7 +16,7 @@ from tasks.backends.onnx.names import FILE, SCORING
 from tasks.backends.onnx.w8a8 import choice as choices
 from tasks.backends.onnx.w8a8.graph import Graph
 from tasks.backends.onnx.w8a8.integer import in_blocks, per_output, quantize
-from tasks.backends.onnx.w8a8.seen import feeds, observe
+from tasks.backends.onnx.w8a8.seen import decoder_feeds, observe
 from tasks.backends.onnx.w8a8.smooth import Fold, divide, folds
 from tasks.backends.table import backend, tokens
 from tests.factories import recipe
@@ -41,7 +41,11 @@ def unquantized(model: Path, out: Path) -> Path:
 def logits(graph: Graph, folder: Path, ids: list[int]) -> np.ndarray:
     graph.save(folder / "one.onnx")
     session = onnxruntime.InferenceSession(folder / "one.onnx", providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["logits"], feeds(session.get_inputs(), ids))[0][0])
+    return np.asarray(session.run(["logits"], decoder_feeds(graph.model.graph.input, ids))[0][0])
+
+
+def rows_of(graph: Graph) -> list[dict[str, np.ndarray]]:
+    return [decoder_feeds(graph.model.graph.input, ids) for ids in ROWS]
 
 
 def test_every_input_of_a_product_in_a_llama_can_be_scaled(built: Path) -> None:
@@ -85,7 +89,7 @@ def test_an_outlier_in_one_row_is_kept_from_the_others(built: Path, tmp_path: Pa
     """With one scale for all rows a row a thousand times as large takes what the others have."""
     graph = Graph(built / SCORING)
     fold = next(fold for fold in folds(graph)[0] if fold.heads == (1, 1))
-    seen = observe(graph, [fold.value], ROWS, tmp_path)[fold.value]
+    seen = observe(graph, [fold.value], rows_of(graph), tmp_path)[fold.value]
     weights = [graph.weights[name] for name in fold.readers]
     assert choices.choose(None, seen, weights).way == "tensor"
     rows, high, low = seen.rows.copy(), seen.high.copy(), seen.low.copy()

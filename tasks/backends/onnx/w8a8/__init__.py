@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.backends.base import Feeds
 from tasks.backends.onnx.w8a8.choice import Choice, choose, divisors
 from tasks.backends.onnx.w8a8.graph import DATA, Graph
 from tasks.backends.onnx.w8a8.integer import ends_in_blocks, quantize, quantize_in_blocks
-from tasks.backends.onnx.w8a8.seen import Floats, observe
+from tasks.backends.onnx.w8a8.seen import Floats, decoder_feeds, observe
 from tasks.backends.onnx.w8a8.smooth import divide, folds
+from tasks.errors import UnsupportedError
 
 TEXTS, TOKENS = 24, 128  # what is read to see the values
 
@@ -26,10 +28,33 @@ def make(source: Path, texts: Sequence[Sequence[int]], out: Path, unsigned: bool
     `texts` are rows of token ids; `unsigned` stands in `quantize`.
     """
     graph = Graph(source)
+    ports = graph.model.graph.input
+    chosen = _in_integers(graph, [decoder_feeds(ports, ids[:TOKENS]) for ids in texts[:TEXTS]], out, unsigned)
+    ends_in_blocks(graph)
+    _save(graph, out)
+    return chosen
+
+
+def make_plain(source: Path, rows: Sequence[Feeds], out: Path, unsigned: bool = False) -> dict[str, Choice]:
+    """The same of any graph with matrix products, which has no head and no embedding; `rows` are its inputs.
+
+    Raises UnsupportedError without rows, and for a graph without such products.
+    """
+    if not rows:
+        raise UnsupportedError("int8 of weights and activations needs calibration rows, which were not given")
+    graph = Graph(source)
+    if not graph.products():
+        raise UnsupportedError("this model has no matrix product with a weight, so that nothing is to be quantized")
+    chosen = _in_integers(graph, rows[:TEXTS], out, unsigned)
+    _save(graph, out)
+    return chosen
+
+
+def _in_integers(graph: Graph, rows: Sequence[Feeds], out: Path, unsigned: bool) -> dict[str, Choice]:
     found, without = folds(graph)
     by_value = {fold.value: fold for fold in found}
     values = [*by_value, *without]
-    seen = observe(graph, values, [ids[:TOKENS] for ids in texts[:TEXTS]], out.parent)
+    seen = observe(graph, values, rows, out.parent)
     chosen = {value: choose(by_value.get(value), seen[value], _weights(graph, value)) for value in values}
     for fold in found:
         scale = divisors(fold, seen[fold.value], _weights(graph, fold.value), chosen[fold.value].alpha)
@@ -39,10 +64,14 @@ def make(source: Path, texts: Sequence[Sequence[int]], out: Path, unsigned: bool
             quantize_in_blocks(graph, value)
         else:
             quantize(graph, value, choice.way == "rows", unsigned)
-    ends_in_blocks(graph)
-    graph.save(out)
-    (out.parent / (out.name + DATA)).chmod(0o644)  # onnx keeps data files to their owner
     return chosen
+
+
+def _save(graph: Graph, out: Path) -> None:
+    graph.save(out)
+    data = out.parent / (out.name + DATA)
+    if data.is_file():
+        data.chmod(0o644)  # onnx keeps data files to their owner
 
 
 def _weights(graph: Graph, value: str) -> list[Floats]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.backends.base import Feeds
 from tasks.backends.onnx.w8a8.graph import DATA, Graph
 
 ROWS = 24  # that are kept of each text; the first ones draw attention, and with it the largest magnitudes
@@ -42,8 +43,8 @@ class Seen:
         return found
 
 
-def observe(graph: Graph, values: Iterable[str], texts: Sequence[Sequence[int]], folder: Path) -> dict[str, Seen]:
-    """Run the model over rows of token ids; what each of these values is, by name."""
+def observe(graph: Graph, values: Iterable[str], given: Sequence[Feeds], folder: Path) -> dict[str, Seen]:
+    """Run the model over its inputs, a text each; what each of these values is, by name."""
     import onnx
     import onnxruntime
 
@@ -56,26 +57,26 @@ def observe(graph: Graph, values: Iterable[str], texts: Sequence[Sequence[int]],
     del graph.model.graph.output[count:]
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     found: dict[str, list[Seen]] = {name: [] for name in wanted}
-    for number, ids in enumerate(texts):
-        for name, value in zip(wanted, session.run(wanted, feeds(session.get_inputs(), ids)), strict=True):
+    for number, feeds in enumerate(given):
+        for name, value in zip(wanted, session.run(wanted, dict(feeds)), strict=True):
             found[name].append(_seen(np.asarray(value).reshape(-1, value.shape[-1]), number))
     file.unlink()
     file.with_name(file.name + DATA).unlink()
     return {name: _joined(parts) for name, parts in found.items()}
 
 
-def feeds(ports: Iterable[Any], ids: Sequence[int]) -> dict[str, NDArray[Any]]:
-    """Inputs of a decoder for one row of token ids, with an empty cache."""
+def decoder_feeds(ports: Iterable[Any], ids: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Inputs of a decoder, by the ports of its graph, for one row of token ids with an empty cache."""
     tokens = np.array([ids], dtype=np.int64)
     given = {
         "input_ids": tokens,
         "attention_mask": np.ones_like(tokens),
         "position_ids": np.arange(len(ids), dtype=np.int64)[None],
     }
-    own = {port.name: port for port in ports}
+    own = {port.name: [size.dim_value for size in port.type.tensor_type.shape.dim] for port in ports}
     empty = {
-        name: np.zeros([1, port.shape[1], 0, port.shape[3]], np.float32)
-        for name, port in own.items()
+        name: np.zeros([1, sizes[1], 0, sizes[3]], np.float32)
+        for name, sizes in own.items()
         if name.startswith("past_key_values")
     }
     return {name: value for name, value in given.items() if name in own} | empty

@@ -15,7 +15,7 @@ from tasks.errors import DataError
 from tasks.kinds.base import DataCard
 from tasks.kinds.causal_lm import files, preparing
 from tasks.kinds.causal_lm import rows as text_data
-from tasks.kinds.causal_lm.reading import Texts
+from tasks.kinds.reading import Texts
 from tasks.params.pipeline import Data, Params
 from tasks.sources.files import Source
 from tests import factories

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import DataError
-from tasks.kinds.causal_lm import reading
+from tasks.kinds import reading
 from tests.tasks.sources.test_tables import BYTES
 
 TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": [{"type": "text", "text": "So."}]}]

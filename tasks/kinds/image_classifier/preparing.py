@@ -1,0 +1,86 @@
+"""Pictures to classify: of digits the half that was not trained on, of others the user's, or parts of photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.backends.table import arrays
+from tasks.errors import DataError
+from tasks.kinds.arrays import split
+from tasks.kinds.arrays.rows import Named, Rows
+from tasks.kinds.arrays.scoring import REFERENCE_BACKEND
+from tasks.kinds.arrays.split import calibration as calibration
+from tasks.kinds.base import Prepared
+from tasks.kinds.image_classifier import digits, pictures
+from tasks.kinds.image_classifier.pictures import ENDINGS, Preprocessing
+from tasks.params.pipeline import Convert, Data
+
+PHOTOS = "photos"
+LABELS = "a folder for each class, named by its number, or pictures without classes in one folder"
+
+
+def refuse(params: Data) -> None:
+    """Raise DataError for a folder that is not there or holds no pictures."""
+    if params.source not in (digits.NAME, PHOTOS):
+        _files(params.source)
+
+
+def prepare(params: Data, convert: Convert, model: Path, out: Path) -> Prepared:
+    """Write pictures as numbers, with their classes where they are known."""
+    told = pictures.read(model)
+    images, labels = _images(params, told)
+    name = _input(model)
+    rows = Rows({name: images})
+    parts, notes = split.choose(rows, params, params.source)
+    if not labels:
+        notes = (*notes, "pictures without classes: judged by the reference's answers")
+    return split.put(rows, labels, parts, split.numbers_in(rows), out, split.Said(params.source, "numbers", notes))
+
+
+def _input(model: Path) -> str:
+    session = arrays(REFERENCE_BACKEND).arrays(model, 1)
+    names = list(session.inputs)
+    session.close()
+    if len(names) != 1:
+        raise DataError(f"the classifier has inputs {', '.join(names)}; it must have one")
+    return names[0]
+
+
+def _images(params: Data, told: Preprocessing) -> tuple[NDArray[np.float32], Named]:
+    if params.source == digits.NAME:
+        images, classes = digits.pictures()
+        return images[digits.TRAINED :], {"label": classes[digits.TRAINED :]}
+    if params.source == PHOTOS:
+        return _parts(told, params.evaluation_rows + params.calibration_rows, params.seed), {}
+    files = _files(params.source)
+    images = pictures.stacked([told.numbers(pictures.opened(file)) for file in files])
+    named = [file.parent.name for file in files]
+    labels = {"label": np.array([int(one) for one in named])} if all(one.isdigit() for one in named) else {}
+    return images, labels
+
+
+def _files(source: str) -> list[Path]:
+    folder = Path(source).expanduser()
+    found = sorted(file for file in folder.glob("**/*") if file.suffix.lower() in ENDINGS) if folder.is_dir() else []
+    if not found:
+        raise DataError(f"data.source {source!r} holds no pictures; allowed: {digits.NAME}, {PHOTOS}, or {LABELS}")
+    return found
+
+
+def _parts(told: Preprocessing, count: int, seed: int) -> NDArray[np.float32]:
+    """Parts of scikit-learn's two photographs, of any size and place, some mirrored: without classes, but real."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    dice, found = np.random.default_rng(seed), list[NDArray[np.float32]]()
+    photos = [Image.fromarray(one) for one in load_sample_images().images]
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        side = int(dice.integers(100, min(photo.size)))
+        left, top = (int(dice.integers(0, room - side + 1)) for room in photo.size)
+        part = photo.crop((left, top, left + side, top + side))
+        found.append(told.numbers(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if dice.random() < 0.5 else part))
+    return pictures.stacked(found)

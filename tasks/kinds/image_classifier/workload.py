@@ -1,0 +1,3 @@
+"""Pictures alone and together."""
+
+from tasks.kinds.arrays.workload import workload as workload
