@@ -11,6 +11,7 @@ import pytest
 from tasks import package as packaging
 from tasks.kinds.table import predicting
 from tasks.packaging.manifest import Contents
+from tasks.packaging.opening import packed
 from tasks.params.load import load_params
 from tasks.params.pipeline import Params
 from tasks.records.scores import Recommendation
@@ -63,7 +64,7 @@ def echo(run_id: str, package: Path, contents: Contents, tags: Mapping[str, str]
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="model", python_model="echo.py",
-            signature=logged_model.signature(predicting(contents.kind).signature()),
+            signature=logged_model.signature(predicting(contents.kind).signature(package, packed(contents))),
             pip_requirements=[], tags=dict(tags),
         )  # fmt: skip
     return str(info.model_id)

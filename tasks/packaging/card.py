@@ -126,7 +126,7 @@ def _measured(found: Evidence) -> str:
     lines = [
         "## What was measured",
         "",
-        f"Against {found.reference.variant}, on the same token ids and the same machine. ± is one standard error "
+        f"Against {found.reference.variant}, on the same inputs and the same machine. ± is one standard error "
         "(paired, over rows, where it is a ratio); a range is lowest to highest of the repetitions.",
         "",
         f"| | {found.row.variant} | spread | n | {found.reference.variant} |",

@@ -144,7 +144,7 @@ def legend(scores: Scores) -> list[str]:
     """Explain marks, columns and abbreviations of this scorecard; a line each."""
     marks = [f"{MARKS[kind]} {kind}" for kind in _roles(scores)]
     said = ["   ".join(marks) + f"   {MARKS['winner']} winner" * (scores.winner is not None)]
-    said.append(f"Compared with {scores.reference} on the same token ids; ± is one standard error, paired over rows.")
+    said.append(f"Compared with {scores.reference} on the same inputs; ± is one standard error, paired over rows.")
     said.append("Speeds are medians; × is against the reference; spread is (highest - lowest) / median.")
     cells = [cell for line in lines(scores) for cell in line.cells.values()]
     if any(cell.text == NOT_MEASURED for cell in cells):

@@ -20,7 +20,15 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 SEVEN_BITS = True
 DYNAMIC = ("MatMul", "Gemm")  # whose activations are quantized while running; convolutions become slower by it
 # Operators that tell that a node computes in integers.
-QUANTIZED = ("MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", "QLinearConv", "QLinearMatMul", "QGemm")
+QUANTIZED = (
+    "MatMulInteger",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "ConvInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QGemm",
+)
 METHODS = ("default", "dynamic", "static", "w8a8", "w8a8-unsigned")
 
 
@@ -49,6 +57,7 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
             "quantized (method: dynamic)"
         )
     (_static if static else _dynamic)(work, recipe, out / FILE)
+    w8a8.shrink_embeddings(out / FILE)
     if not quantized(out / FILE):
         found = ", ".join(sorted(operators)) or "none"
         raise UnsupportedError(f"no operator of this model could be quantized to int8; it has {found}")
@@ -90,7 +99,8 @@ def _static(work: Work, recipe: Recipe, out: Path) -> None:
 
     prepared = out.with_name("prepared.onnx")
     try:
-        quant_pre_process(work.model / FILE, prepared)  # folds batch norms into convolutions
+        # Folds batch norms into convolutions. Its symbolic shapes end on graphs with shapes that are computed.
+        quant_pre_process(work.model / FILE, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             out,

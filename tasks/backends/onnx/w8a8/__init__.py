@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.backends.base import Feeds
 from tasks.backends.onnx.w8a8.choice import Choice, choose, divisors
 from tasks.backends.onnx.w8a8.graph import DATA, Graph
-from tasks.backends.onnx.w8a8.integer import ends_in_blocks, quantize, quantize_in_blocks
+from tasks.backends.onnx.w8a8.integer import embeddings_in_blocks, ends_in_blocks, quantize, quantize_in_blocks
 from tasks.backends.onnx.w8a8.seen import Floats, decoder_feeds, observe
 from tasks.backends.onnx.w8a8.smooth import divide, folds
 from tasks.errors import UnsupportedError
@@ -46,8 +46,16 @@ def make_plain(source: Path, rows: Sequence[Feeds], out: Path, unsigned: bool = 
     if not graph.products():
         raise UnsupportedError("this model has no matrix product with a weight, so that nothing is to be quantized")
     chosen = _in_integers(graph, rows[:TEXTS], out, unsigned)
+    embeddings_in_blocks(graph)
     _save(graph, out)
     return chosen
+
+
+def shrink_embeddings(file: Path) -> None:
+    """Put the tables of a graph that are looked up into 8-bit blocks, where it has large ones."""
+    graph = Graph(file)
+    if embeddings_in_blocks(graph):
+        _save(graph, file)
 
 
 def _in_integers(graph: Graph, rows: Sequence[Feeds], out: Path, unsigned: bool) -> dict[str, Choice]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Weight = NDArray[Any]
+OWN = "com.microsoft"  # the domain of ONNX Runtime's own operators
 DATA = ".data"  # ending of the file beside the model's, with its weights
 
 
@@ -61,7 +62,9 @@ class Graph:
         del self.model.graph.node[:]
         self.model.graph.node.extend(self.nodes)
         for name, value in self.weights.items():
-            self.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self.model.graph.initializer.append(numpy_helper.from_array(np.require(value, requirements="C"), name))
+        if not any(one.domain == OWN for one in self.model.opset_import):
+            self.model.opset_import.append(onnx.helper.make_opsetid(OWN, 1))
         data = file.name + DATA
         onnx.save(self.model, file, save_as_external_data=True, location=data, size_threshold=1024)
         del self.model.graph.initializer[:]

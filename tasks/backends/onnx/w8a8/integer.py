@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.backends.onnx.w8a8.graph import Graph
+from tasks.backends.onnx.w8a8.graph import Graph, attribute
 
 LARGEST = 127
 BLOCK = 32
+TABLE = 1024  # rows from which a table is large enough to matter
 MIDDLE = 128  # zero of an unsigned byte
 LAST, SMALL, ZERO = "w8a8_last_axis", "w8a8_smallest", "w8a8_zero"  # constants that nodes share
 ACCURACY_LEVEL = 4  # activations in int8 inside MatMulNBits: the fast kernels
@@ -111,30 +112,52 @@ def _block_product(node: Any, names: list[str], shape: tuple[int, ...]) -> Any:
 
 
 def ends_in_blocks(graph: Graph) -> None:
-    """Head and embedding in 8-bit blocks, held once where their weights are equal."""
+    """Head and embedding of a decoder in 8-bit blocks, held once where their weights are equal."""
     from onnx import helper
 
     head = next(node for node in graph.products() if node.output[0] in graph.outputs)
     gather = next(node for node in graph.nodes if node.op_type == "Gather" and node.input[0] in graph.weights)
     embedding, weight = graph.weights[gather.input[0]], graph.weights[head.input[1]]
     tied = embedding.shape[::-1] == weight.shape and np.array_equal(embedding, weight.T)
-    names = [f"{gather.input[0]}_blocks", f"{gather.input[0]}_scales"]
-    held, scales = in_blocks(embedding)
-    graph.weights[names[0]], graph.weights[names[1]] = held, scales
-    graph.replace(
-        gather,
-        [
-            helper.make_node(
-                "GatherBlockQuantized", [names[0], gather.input[1], names[1]], list(gather.output),
-                name=f"{gather.name}_blocks", domain="com.microsoft", bits=8, block_size=BLOCK,
-            )
-        ],
-    )  # fmt: skip
+    names = _gather_in_blocks(graph, gather)
     if tied:
         shape, view = f"{names[0]}_shape", f"{names[0]}_view"
-        graph.weights[shape] = np.array([len(held), -1, BLOCK], np.int64)
+        graph.weights[shape] = np.array([len(embedding), -1, BLOCK], np.int64)
         reshape = helper.make_node("Reshape", [names[0], shape], [view], name=view)
         graph.replace(head, [reshape, _block_product(head, [view, names[1]], weight.shape)])
     else:
         graph.replace(head, [_in_blocks(graph, head)])
     graph.drop_unread()
+
+
+def embeddings_in_blocks(graph: Graph) -> int:
+    """Tables of many rows that are looked up in 8-bit blocks; how many."""
+    tables = [
+        node
+        for node in graph.nodes
+        if node.op_type == "Gather" and _is_table(graph.weights.get(node.input[0])) and not attribute(node, "axis", 0)
+    ]
+    for node in tables:
+        _gather_in_blocks(graph, node)
+    graph.drop_unread()
+    return len(tables)
+
+
+def _is_table(weight: NDArray[Any] | None) -> bool:
+    return (
+        weight is not None and weight.dtype == np.float32 and weight.ndim == 2
+        and len(weight) >= TABLE and not weight.shape[1] % BLOCK
+    )  # fmt: skip
+
+
+def _gather_in_blocks(graph: Graph, gather: Any) -> list[str]:
+    from onnx import helper
+
+    names = [f"{gather.input[0]}_blocks", f"{gather.input[0]}_scales"]
+    graph.weights[names[0]], graph.weights[names[1]] = in_blocks(graph.weights[gather.input[0]])
+    made = helper.make_node(
+        "GatherBlockQuantized", [names[0], gather.input[1], names[1]], list(gather.output),
+        name=f"{gather.name}_blocks", domain="com.microsoft", bits=8, block_size=BLOCK,
+    )  # fmt: skip
+    graph.replace(gather, [made])
+    return names
