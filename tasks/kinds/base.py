@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tasks.backends.base import Family as Family
 from tasks.measure.looks import Limit
@@ -133,7 +133,10 @@ class Predictor(Protocol):
     """A package that was loaded."""
 
     def predict(self, rows: Any, parameters: Mapping[str, Any]) -> Any:
-        """Answer rows as MLflow hands them over; raises DataError for what it cannot read."""
+        """Answer rows as MLflow hands them over; raises DataError for what it cannot read.
+
+        Of models of named arrays None asks for the answer to an example of their own: whether they still answer.
+        """
         ...
 
 
@@ -246,8 +249,13 @@ class Packing(Protocol):
         ...
 
 
+Form = Literal["generation", "texts", "pictures", "tensors"]
+
+
 class Predicting(Protocol):
-    """Open a package and answer with it; asked by a logged model, without anything that made it."""
+    """Open a package and answer with it; asked by a logged model and the server, without anything that made it."""
+
+    SERVES: tuple[Form, ...]  # what a server of it reads: prompts to write after, or rows of these forms
 
     def signature(self, package: Path, packed: Packed) -> Signature:
         """Tell what a package takes and gives."""

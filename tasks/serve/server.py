@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -20,13 +21,17 @@ import uvloop
 from tasks.errors import ModelError, ResourceError
 from tasks.hardware import cores
 from tasks.kinds.causal_lm.chat import Text
+from tasks.kinds.table import predicting
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.params.serving import Serve
 from tasks.serve.address import Address
 from tasks.serve.http import app as http
+from tasks.serve.http import arrays_app
 from tasks.serve.log.prediction_log import PredictionLog
 from tasks.serve.log.prometheus import Metrics
-from tasks.serve.model.health import Health
+from tasks.serve.model import mapping
+from tasks.serve.model.answering import Answering
+from tasks.serve.model.health import ArraysHealth, Health, TokenHealth
 from tasks.serve.model.process import ModelProcess
 from tasks.serve.model.service import Service
 from tasks.serve.model.worker import Opening
@@ -51,7 +56,7 @@ class Served:
 class Drained(uvicorn.Server):
     """A server that says it is not ready as soon as it is told to stop."""
 
-    service: Service | None = None
+    service: Answering | None = None
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to drain: no new connections, answers under way are finished; told twice, they are not.
@@ -76,7 +81,8 @@ def serve(
     """
     digest = verify_manifest(served.package, served.manifest_sha256)
     contents = Contents.read(served.package / CONTENTS)
-    text = Text(served.package / "tokenizer", contents.chat)
+    forms = predicting(contents.kind).SERVES
+    writes = Text(served.package / "tokenizer", contents.chat) if "generation" in forms else None
 
     def listens(host: str, port: int) -> None:
         if address is not None:
@@ -93,14 +99,46 @@ def serve(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         threads = (options and options.threads) or cores.usable_cores()
-        runner.run(_run(served, settings, contents, text, log, listens, threads, model))
+        runner.run(_run(served, settings, contents, writes, log, listens, threads, model))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a server is put together of."""
+
+    process: ModelProcess
+    settings: Serve
+    metrics: Metrics
+    log: PredictionLog
+    served: Served
+
+    def writing(self, contents: Contents, text: Text) -> tuple[Answering, Health, Any]:
+        """Service, probe and application of a model that writes."""
+        service = Service(text, self.process, self.settings, self.metrics, self.log, self.served.version)
+        health = TokenHealth(service, text.converse([{"role": "user", "content": PROBE}]))
+        return service, health, http.create(service, health, contents, self.served.name, _key())
+
+    def mapping(self, contents: Contents) -> tuple[Answering, Health, Any]:
+        """Service, probe and application of a model of named arrays."""
+        self.process.module = mapping.WORKER
+        service = mapping.Mapper(self.process, self.settings, self.metrics, self.log, self.served.version)
+        health, kind = ArraysHealth(service), predicting(contents.kind)
+        forms = [form for form in kind.SERVES if form != "generation"]
+        file = self.served.package / "pictures" / "classes.json"
+        classes = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+        made = arrays_app.create(service, health, contents, self.served.name, forms, classes, _key())
+        return service, health, made
+
+
+def _key() -> str | None:
+    return os.environ.get(API_KEY) or None
 
 
 async def _run(
     served: Served,
     settings: Serve,
     contents: Contents,
-    text: Text,
+    text: Text | None,
     log: Path | None,
     listens: Callable[[str, int], None],
     threads: int,
@@ -123,15 +161,14 @@ async def _run(
         threads=threads,
         slots=settings.slots,
         context=settings.context_tokens,
-        ends=tuple(sorted(text.ends)),
+        ends=tuple(sorted(text.ends)) if text else (),
         pace_s=settings.pace_ms / 1e3,
     )
     listener = _listener(settings)
     process = model(opening, changed)
     kept = PredictionLog(log, settings.log_mb * 2**20, settings.log_files)
-    service = Service(text, process, settings, metrics, kept, served.version)
-    health = Health(service, text.converse([{"role": "user", "content": PROBE}]))
-    application = http.create(service, health, contents, served.name, os.environ.get(API_KEY) or None)
+    parts = Parts(process, settings, metrics, kept, served)
+    service, health, application = parts.writing(contents, text) if text else parts.mapping(contents)
     server = Drained(
         uvicorn.Config(
             application,

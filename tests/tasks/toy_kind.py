@@ -22,6 +22,7 @@ from tasks.kinds.base import (
     Checked,
     CheckRequest,
     DataCard,
+    Form,
     Origin,
     Packed,
     Prepared,
@@ -42,6 +43,7 @@ from tasks.records.quality import Evaluation
 from tasks.sources.files import Source
 
 FAMILY: Family = "arrays"
+SERVES: tuple[Form, ...] = ("tensors",)
 REFERENCE_BACKEND = "onnx"
 SCORES = ("outputs.npy",)
 ROWS, X, Y = "rows.npy", "x", "y"

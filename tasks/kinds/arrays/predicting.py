@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from tasks.backends.base import Arrays
 from tasks.backends.table import arrays
 from tasks.errors import DataError
-from tasks.kinds.base import Packed, Signature
+from tasks.kinds.base import Form, Packed, Signature
+
+SERVES: tuple[Form, ...] = ("tensors",)
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Mapper:
 
     def predict(self, rows: Any, parameters: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Outputs by name; raises DataError for inputs that are absent or of another rank."""
+        if rows is None:
+            return self.session.run(zeros(self.session))
         return self.session.run(feeds(self.session, rows))
 
 
@@ -66,10 +70,9 @@ def signature(package: Path, packed: Packed) -> Signature:
     """Named arrays with their sizes, -1 for any; outputs as a request of zeros gives them, none where that fails."""
     session = arrays(packed.backend).arrays(package / "model", packed.threads, packed.settings)
     inputs = {name: _typed(port.dtype, port.shape) for name, port in session.inputs.items()}
-    zeros = {name: np.zeros([size or 1 for size in port.shape], port.dtype) for name, port in session.inputs.items()}
     free = any(None in port.shape for port in session.inputs.values())
     try:
-        given = session.run(zeros)
+        given = session.run(zeros(session))
     except Exception:  # noqa: BLE001 - runtimes have a class for each kind of refusal; zeros are no input of every model
         given = {}
     session.close()
@@ -79,6 +82,11 @@ def signature(package: Path, packed: Packed) -> Signature:
         if value.ndim
     }
     return Signature(inputs=inputs, outputs=outputs)
+
+
+def zeros(session: Arrays) -> dict[str, NDArray[Any]]:
+    """Inputs of zeros, one long where any length will do."""
+    return {name: np.zeros([size or 1 for size in port.shape], port.dtype) for name, port in session.inputs.items()}
 
 
 def _typed(kind: str, shape: Sequence[int | None]) -> str:

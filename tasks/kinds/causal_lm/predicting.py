@@ -10,9 +10,10 @@ from typing import Any
 from tasks.backends.base import TokenSpeaker
 from tasks.backends.table import tokens
 from tasks.errors import DataError
-from tasks.kinds.base import Packed, Signature
+from tasks.kinds.base import Form, Packed, Signature
 from tasks.kinds.causal_lm.chat import Text
 
+SERVES: tuple[Form, ...] = ("generation",)
 COLUMN = "prompt"
 LONGEST = "max_new_tokens"
 NEW_TOKENS = 64  # of an answer, unless the caller says otherwise

@@ -19,12 +19,13 @@ from tasks.backends.table import arrays
 from tasks.errors import DataError
 from tasks.kinds.arrays import predicting
 from tasks.kinds.arrays.predicting import signature as signature
-from tasks.kinds.base import Packed
+from tasks.kinds.base import Form, Packed
 from tasks.kinds.image_classifier import pictures
 from tasks.kinds.image_classifier.expanding import CLASSES
 from tasks.kinds.image_classifier.packing import FOLDER
 from tasks.kinds.image_classifier.pictures import Preprocessing
 
+SERVES: tuple[Form, ...] = ("pictures", "tensors")
 BATCH = 32
 
 
@@ -49,6 +50,8 @@ class Classifier:
 
         Rows are numbers as the model takes them, or pictures: paths, bytes of files or those in base64.
         """
+        if rows is None:
+            return next(iter(self.session.run(predicting.zeros(self.session)).values()))
         if isinstance(rows, Mapping) or (isinstance(rows, np.ndarray) and rows.dtype.kind in "fiu"):
             return next(iter(self.session.run(predicting.feeds(self.session, rows)).values()))
         if hasattr(rows, "columns"):

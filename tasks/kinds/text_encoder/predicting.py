@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from tasks.backends.base import Arrays
 from tasks.backends.table import arrays
 from tasks.errors import DataError
-from tasks.kinds.base import Packed, Signature
+from tasks.kinds.arrays import predicting
+from tasks.kinds.base import Form, Packed, Signature
 from tasks.kinds.text_encoder import checkpoint
 from tasks.kinds.text_encoder.checkpoint import Encoder
 from tasks.kinds.text_encoder.packing import FOLDER
 from tasks.kinds.text_encoder.words import VECTOR, rows
 
+SERVES: tuple[Form, ...] = ("texts", "tensors")
 COLUMN = "text"
+EXAMPLE = "What is the capital of France?"
 BATCH = 32
 
 
@@ -43,7 +46,14 @@ class Embedder:
     told: Encoder
 
     def predict(self, given: Any, parameters: Mapping[str, Any]) -> NDArray[Any]:
-        """A vector for each text, (texts, size)."""
+        """A vector for each text, (texts, size); tensors are texts by name, or token ids with their mask."""
+        if given is None:
+            return self.embed([EXAMPLE])
+        if isinstance(given, Mapping):
+            if COLUMN in given:
+                given = given[COLUMN]
+            else:
+                return self.session.run(predicting.feeds(self.session, given))[VECTOR]
         return self.embed(texts(given))
 
     def embed(self, said: Sequence[str]) -> NDArray[Any]:

@@ -62,12 +62,7 @@ class InferRequest(BaseModel):
 
 def parsed(body: bytes, header_length: str | None) -> tuple[InferRequest, list[str]]:
     """The request and its prompts; raises DataError for what is malformed."""
-    try:
-        length = len(body) if header_length is None else int(header_length)
-    except ValueError:
-        raise DataError(f"{HEADER} is {header_length!r}; it must be a number of bytes") from None
-    if not 0 <= length <= len(body):
-        raise DataError(f"{HEADER} is {length}; the body has {len(body)} bytes")
+    length = head_length(body, header_length)
     try:
         request = InferRequest.model_validate_json(body[:length])
     except ValidationError as error:
@@ -77,19 +72,31 @@ def parsed(body: bytes, header_length: str | None) -> tuple[InferRequest, list[s
     for tensor in request.inputs:
         size = tensor.parameters.get("binary_data_size")
         if size is None:
-            texts: Sequence[Any] = tensor.data or []
+            given: Sequence[Any] = tensor.data or []
         elif not isinstance(size, int) or not 0 <= size <= len(rest):
             raise DataError(f"{tensor.name}: binary_data_size is {size}, {len(rest)} bytes are left")
         else:
-            texts, rest = _unpacked(tensor.name, rest[:size]), rest[size:]
+            given, rest = unpacked(tensor.name, rest[:size]), rest[size:]
         if tensor.name in INPUTS:
-            prompts = _texts(tensor, texts)
+            prompts = texts(tensor, given)
     if prompts is None:
         raise DataError(f"no input is called {' or '.join(INPUTS)}")
     return request, prompts
 
 
-def _texts(tensor: Tensor, values: Sequence[Any]) -> list[str]:
+def head_length(body: bytes, header_length: str | None) -> int:
+    """How many bytes of a body are JSON; raises DataError for a header that says nonsense."""
+    try:
+        length = len(body) if header_length is None else int(header_length)
+    except ValueError:
+        raise DataError(f"{HEADER} is {header_length!r}; it must be a number of bytes") from None
+    if not 0 <= length <= len(body):
+        raise DataError(f"{HEADER} is {length}; the body has {len(body)} bytes")
+    return length
+
+
+def texts(tensor: Tensor, values: Sequence[Any]) -> list[str]:
+    """Values of a BYTES tensor as texts; raises DataError for other types, other numbers, and empty ones."""
     if tensor.datatype != "BYTES":
         raise DataError(f"{tensor.name} is of type {tensor.datatype}; it must be BYTES")
     flat: list[Any] = []
@@ -105,7 +112,7 @@ def _texts(tensor: Tensor, values: Sequence[Any]) -> list[str]:
     return flat
 
 
-def _unpacked(name: str, raw: bytes) -> list[str]:
+def unpacked(name: str, raw: bytes) -> list[str]:
     """Texts of a binary BYTES tensor: each its length, four bytes little-endian, then UTF-8."""
     found, at = [], 0
     while at < len(raw):
@@ -125,7 +132,7 @@ def _unpacked(name: str, raw: bytes) -> list[str]:
 def packed(texts: Sequence[str]) -> bytes:
     """A binary BYTES tensor.
 
-    >>> _unpacked("x", packed(["a", "bc"]))
+    >>> unpacked("x", packed(["a", "bc"]))
     ['a', 'bc']
     """
     return b"".join(struct.pack("<I", len(raw)) + raw for raw in (text.encode() for text in texts))

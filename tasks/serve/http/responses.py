@@ -15,8 +15,9 @@ from tasks.errors import DataError
 from tasks.serve.http import openai_api
 from tasks.serve.http.openai_form import Form, error
 from tasks.serve.log.trace import GenerationRequest
+from tasks.serve.model.answering import LateError
 from tasks.serve.model.process import GoneError
-from tasks.serve.model.service import Chunk, LateError, Service
+from tasks.serve.model.service import Chunk, Service
 
 Result = TypeVar("Result")
 

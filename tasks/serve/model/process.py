@@ -16,13 +16,25 @@ from typing import Any
 from tasks.backends.sampling import Sampling
 from tasks.errors import DataError, ResourceError
 from tasks.run.surroundings import for_weights
+from tasks.serve.model.packing import unpacked
 from tasks.serve.model.worker import Opening, Token
 
 LINE = 2**23  # bytes a message may have: a long text that is scored, with five tokens beside each, takes one
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)  # before the next start, by how many failed in a row
 
 
-Said = list[Token] | str | None  # tokens, why a request is refused, or that the worker ended
+WORKER = "tasks.serve.model.worker"  # the module that holds a model which writes
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Outputs of a model of named arrays, by name."""
+
+    outputs: dict[str, Any]
+    rows: int  # how many there were
+
+
+Said = list[Token] | Mapped | str | None  # what was made, why a request is refused, or that the worker ended
 LATE: list[Token] = []  # says that an answer is due; no worker makes it
 
 
@@ -40,6 +52,7 @@ class ModelProcess:
 
     opening: Opening
     on_change: Callable[[str], None]  # told "ready", or why it is not
+    module: str = WORKER
     restarts: int = 0
     ready: dict[str, Any] = field(default_factory=dict)  # what the worker said of itself; empty while there is none
     failure: str = ""  # why the last start failed
@@ -77,7 +90,7 @@ class ModelProcess:
     async def _one(self) -> None:
         """One worker, from its start to its end."""
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tasks.serve.model.worker", self.opening.model_dump_json(),
+            sys.executable, "-m", self.module, self.opening.model_dump_json(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE, start_new_session=True,
             env={**os.environ, **for_weights(), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
@@ -110,6 +123,11 @@ class ModelProcess:
                     answer.put_nowait(tokens)
                     if tokens[-1].finish:
                         del self._answers[key]
+        elif "mapped" in message:
+            number, outputs, rows = message["mapped"]
+            answer = self._answers.pop(number, None)
+            if answer is not None:
+                answer.put_nowait(Mapped({name: unpacked(value) for name, value in outputs.items()}, rows))
         elif "refused" in message:
             number, reason = message["refused"]
             answer = self._answers.pop(number, None)
@@ -128,6 +146,10 @@ class ModelProcess:
     def score(self, ids: Sequence[int], top: int) -> Answer:
         """Ask how likely each of the tokens is, with the `top` likeliest beside it; they come together."""
         return self._ask("score", {"ids": list(ids), "top": top})
+
+    def ask(self, what: str, told: dict[str, Any]) -> Answer:
+        """Ask a model of named arrays: a `probe`, or to `map` what is told; raises GoneError while there is none."""
+        return self._ask(what, told)
 
     def _ask(self, what: str, told: dict[str, Any]) -> Answer:
         if not self.ready:
@@ -180,14 +202,25 @@ class Answer:
 
         Raises TimeoutError when they are `due`, GoneError when the worker ended, RefusedError for what it refuses.
         """
-        tokens = await self.queue.get()
-        if tokens is LATE:
+        said = await self._said()
+        assert isinstance(said, list)  # of a worker that makes tokens
+        return said
+
+    async def mapped(self) -> Mapped:
+        """The outputs of a model of named arrays; raises as `next` does."""
+        said = await self._said()
+        assert isinstance(said, Mapped)
+        return said
+
+    async def _said(self) -> list[Token] | Mapped:
+        said = await self.queue.get()
+        if said is LATE:
             raise TimeoutError
-        if tokens is None:
+        if said is None:
             raise GoneError("the process that held the model ended; ask again")
-        if isinstance(tokens, str):
-            raise RefusedError(f"the model cannot be asked this: {tokens}")
-        return tokens
+        if isinstance(said, str):
+            raise RefusedError(f"the model cannot be asked this: {said}")
+        return said
 
     def close(self) -> None:
         """Stop what is still being made for it."""

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from tasks.errors import DataError, ResourceError
+from tasks.errors import DataError
 from tasks.kinds.causal_lm.chat import Text, Unfolding
 from tasks.params.serving import Serve
 from tasks.serve.log.prediction_log import Prediction, PredictionLog
 from tasks.serve.log.prometheus import Metrics
 from tasks.serve.log.trace import GenerationRequest, RequestTrace
-from tasks.serve.model.admission import Admission, QueueFullError
+from tasks.serve.model.answering import Answering, LateError
 from tasks.serve.model.process import Answer, GoneError, ModelProcess, RefusedError
 from tasks.serve.model.stops import Stops
 from tasks.serve.model.worker import Token
 
 SCORED_MB = 512  # logits of a prompt that is scored, at most
-
-
-class BusyError(ResourceError):
-    """All places are taken, those to wait in as well."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        """Say when to come again."""
-        super().__init__(f"the server is at work on as many requests as it takes; ask again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-
-
-class LateError(ResourceError):
-    """The deadline passed before the answer was whole."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +30,15 @@ class Chunk:
     echoed: bool = False  # it is the prompt
 
 
-class Service:
-    """Answers from one model process, at most `slots` at a time, others waiting in the order in which they came."""
+class Service(Answering):
+    """Answers in tokens from one model process, at most `slots` at a time."""
 
     def __init__(
         self, text: Text, process: ModelProcess, settings: Serve, metrics: Metrics, log: PredictionLog, version: str
     ) -> None:
         """Join the parts."""
-        self.text, self.process, self.settings = text, process, settings
-        self.metrics, self.log, self.version = metrics, log, version
-        self.draining = False
-        self.admission = Admission(settings.slots, settings.queue)
-        self._mean_s = 1.0  # of a request, smoothed
+        super().__init__(process, settings, metrics, log, version)
+        self.text = text
 
     def check(self, ids: Sequence[int], new_tokens: int | None) -> int:
         """Compute how many tokens an answer may have; at most what there is room for; raises DataError when none is."""
@@ -71,30 +54,6 @@ class Service:
         if outside is not None:
             raise DataError(f"token {outside} is not in the model's vocabulary of {self.text.vocabulary}")
         return min(self.settings.new_tokens if new_tokens is None else new_tokens, room)
-
-    async def admit(self) -> float:
-        """Wait for a place; returns when this came. `leave` gives the place back. Raises BusyError or GoneError."""
-        arrived = time.monotonic()
-        if not self.process.ready:
-            self.metrics.errors.labels(kind="not-ready").inc()
-            raise GoneError("the model is not loaded yet, or just started again; ask again")
-        try:
-            await self.admission.take(self.settings.deadline_s)
-        except QueueFullError:
-            self.metrics.errors.labels(kind="busy").inc()
-            ahead = 1 + self.admission.waiting / self.settings.slots
-            raise BusyError(max(1, round(self._mean_s * ahead))) from None
-        except TimeoutError:
-            self.metrics.errors.labels(kind="deadline").inc()
-            raise LateError(f"no place became free within {self.settings.deadline_s:g} s") from None
-        except asyncio.CancelledError:
-            self.metrics.errors.labels(kind="gone-away").inc()
-            raise
-        return arrived
-
-    def leave(self) -> None:
-        """Give a place back."""
-        self.admission.leave()
 
     async def chunks(self, asked: GenerationRequest, arrived: float) -> AsyncGenerator[Chunk, None]:
         """The answer as it comes, the last chunk with its end; a caller that stops listening stops the model."""
@@ -193,6 +152,5 @@ class Service:
         if error:
             self.metrics.errors.labels(kind=error).inc()
         else:
-            self.metrics.whole.observe(seconds)
-            self._mean_s += 0.1 * (seconds - self._mean_s)
+            self.took(seconds)
         self.log.add(Prediction.of(asked, trace, now, error, self.version, self.settings.log_text))

@@ -61,14 +61,14 @@ def main(argv: list[str]) -> int:
     try:
         engine, beside, ready = _load(opening)
     except EdgewrightError as error:
-        _say(out, {"failed": str(error)})
+        say(out, {"failed": str(error)})
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the reason must reach the server
-        _say(out, {"failed": f"{type(error).__name__}: {error}"})
+        say(out, {"failed": f"{type(error).__name__}: {error}"})
         return 1
-    _say(out, {"ready": ready})
+    say(out, {"ready": ready})
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(inbox,), daemon=True).start()
+    threading.Thread(target=read, args=(inbox,), daemon=True).start()
     serve(engine, frozenset(opening.ends), inbox, out, opening.pace_s, beside)
     out.flush()
     os._exit(0)  # runtimes may crash while they are torn down
@@ -226,7 +226,7 @@ def serve(
 
 def _tell(out: TextIO, told: list[Told]) -> None:
     if told:
-        _say(out, {"made": told})
+        say(out, {"made": told})
 
 
 @contextlib.contextmanager
@@ -235,7 +235,7 @@ def _refusing(out: TextIO, key: int | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        _say(out, {"refused": [key, f"{type(error).__name__}: {error}"]})
+        say(out, {"refused": [key, f"{type(error).__name__}: {error}"]})
 
 
 def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any], beside: Beside | None) -> None:
@@ -251,13 +251,15 @@ def _take(engine: Engine, heeds: dict[int, bool], message: dict[str, Any], besid
         heeds[message["add"]] = message["ends"]
 
 
-def _read(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+def read(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Put each line of standard input into the inbox, and that it is closed at its end."""
     for line in sys.stdin:
         inbox.put(json.loads(line))
     inbox.put(CLOSED)
 
 
-def _say(out: TextIO, message: dict[str, Any]) -> None:
+def say(out: TextIO, message: dict[str, Any]) -> None:
+    """Write a message as one line."""
     out.write(json.dumps(message, separators=(",", ":")) + "\n")
 
 

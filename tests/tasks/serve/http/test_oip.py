@@ -34,7 +34,7 @@ def test_tritons_client(running: Running, binary: bool) -> None:
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4))
 def test_binary_texts_come_back(texts: list[str]) -> None:
-    assert oip._unpacked("x", oip.packed(texts)) == texts
+    assert oip.unpacked("x", oip.packed(texts)) == texts
 
 
 @given(st.binary(max_size=40))
