@@ -64,8 +64,7 @@ run: $(ENV)  ## the main job: optimize, measure, gate, package, track and promot
 	python -m flows.run $(SET) $(if $(TASK_RUNNER),--task-runner $(TASK_RUNNER)) $(if $(DRY),--dry-run)
 
 repro: $(ENV)  ## the same pipeline by DVC alone, without Prefect and without promotion
-	@python -m flows.dvc.without_git
-	dvc repro
+	@python -m flows.dvc.alone $(SET)$(if $(DRY), --dry-run)
 
 test: $(ENV)  ## all tests, two at a time, the main job on a reduced sample among them; and the ten slowest
 	python -m pytest $(SIDE)

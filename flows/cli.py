@@ -12,7 +12,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.dvc import without_git
 from tasks.errors import EXIT_BAD_INPUT, EXIT_OK
 
 OPTION = ("-h", "--help", "help")
@@ -28,8 +27,6 @@ class Command:
 
     def call(self, more: list[str]) -> int:
         """Call the module's `main`; returns its exit code."""
-        if self.module == "dvc":
-            without_git.settle(Path.cwd())
         module = importlib.import_module(self.module)
         if hasattr(module, "__path__"):
             module = importlib.import_module(f"{self.module}.__main__")
@@ -39,7 +36,7 @@ class Command:
 
 COMMANDS = {
     "run": Command("flows.run", "optimize, measure, gate, package, track and promote"),
-    "repro": Command("dvc", "the same pipeline by DVC alone, without Prefect and without promotion", ("repro",)),
+    "repro": Command("flows.dvc.alone", "the same pipeline by DVC alone, without Prefect and without promotion"),
     "gate": Command("tasks.gate", "the verdict as an exit code", ("--enforce",)),
     "scorecard": Command("tasks.report", "the scorecard of the last run as Markdown", ("--markdown",)),
     "ui": Command("flows.ui", "Prefect's and MLflow's pages for this checkout"),

@@ -56,8 +56,8 @@ def check_variants(params: Mapping[str, Any], of_dvc: Mapping[str, Any]) -> None
     differ = sorted(name for name in own if own[name] != others.get(name))
     if differ:
         raise ConfigError(
-            f"{LOCAL} adds or changes the variants {', '.join(differ)}, and DVC alone reads names, sources and "
-            f"backends of variants from {PARAMS}; write them there, or use `make run`"
+            f"{LOCAL}, or the kind of model, adds or changes the variants {', '.join(differ)}, and DVC alone reads "
+            f"their names, sources and backends from {PARAMS}; write them there, or use `make run` or `make repro`"
         )
 
 

@@ -29,7 +29,7 @@ def log_model(run_id: str, package: Path, contents: Contents, tags: Mapping[str,
 
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         # An example would be answered while logging, which loads the whole model; the signature is given instead.
-        warnings.filterwarnings("ignore", ".*input example", UserWarning)
+        warnings.filterwarnings("ignore", ".*(input example|[Tt]ype hint)", UserWarning)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("pyfunc.py")),

@@ -41,7 +41,7 @@ def test_subcommands_are_the_makefiles_targets() -> None:
 def test_a_subcommand_calls_what_the_target_calls(name: str) -> None:
     command = cli.COMMANDS[name]
     words = "".join(f" {word}" for word in command.words)
-    called = f"dvc{words}" if command.module == "dvc" else f"python -m {command.module}{words}"
+    called = f"python -m {command.module}{words}"
     assert re.search(rf"^\t@?{re.escape(called)}(?= |$)", TARGETS[name], re.M), TARGETS[name]
 
 
@@ -62,7 +62,7 @@ def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFi
     [
         (["run", "--profile", "slow"], 2, "slow"),
         (["run", "--dry-run"], 0, "15 of 16 stages would run"),
-        (["repro", "--dry", "fetch"], 0, "fetch"),
+        (["repro", "--dry-run"], 0, "fetch"),
         (["status"], 0, "no router is at work; idle"),
         (["gate"], 2, "error: "),
         (["promote", "--nonsense"], 2, "unrecognized arguments: --nonsense"),
