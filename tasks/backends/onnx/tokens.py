@@ -116,6 +116,7 @@ class GenAiSpeaker:
         options = {"intra_op_num_threads": threads, **entries}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         self._model = og.Model(config)
+        self._chunk = chunk_of(artifact)
         self._threads = threads
 
     def prefill(self, ids: Sequence[int]) -> None:
@@ -150,7 +151,12 @@ class GenAiSpeaker:
                 generator.append_tokens(np.array([drawn.token], dtype=np.int32))
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """Greedy continuations of prompts of one length, together."""
+        """Greedy continuations of prompts of one length, together.
+
+        Prompts that are read in parts take turns: genai 0.14 goes on in one sequence alone.
+        """
+        if 0 < self._chunk < len(prompts[0]):
+            return [self.generate(prompt, new_tokens) for prompt in prompts]
         params = self._og.GeneratorParams(self._model)
         total = len(prompts[0]) + new_tokens
         params.set_search_options(max_length=total, min_length=total, do_sample=False, batch_size=len(prompts))
