@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,19 @@ class GenAiSpeaker:
 
         self._og = og
         self._config = json.loads((artifact / CONFIG).read_text())
-        config = og.Config(str(artifact))
-        options = {"intra_op_num_threads": threads, **entries}
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-        self._model = og.Model(config)
-        self._chunk = chunk_of(artifact)
-        self._threads = threads
+        self._artifact, self._threads = artifact, threads
+        self._options = {"intra_op_num_threads": threads, **entries}
+        self._model = self._opened({})
+
+    def _opened(self, more: dict[str, Any]) -> Any:
+        config = self._og.Config(str(self._artifact))
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": self._options}}, **more}))
+        return self._og.Model(config)
+
+    @cached_property
+    def _whole(self) -> Any:
+        """The model for batches, opened when the first comes: genai 0.14 reads a single prompt alone in parts."""
+        return self._opened({"search": {"chunk_size": 0}}) if chunk_of(self._artifact) else self._model
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""
@@ -151,16 +159,11 @@ class GenAiSpeaker:
                 generator.append_tokens(np.array([drawn.token], dtype=np.int32))
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """Greedy continuations of prompts of one length, together.
-
-        Prompts that are read in parts take turns: genai 0.14 goes on in one sequence alone.
-        """
-        if 0 < self._chunk < len(prompts[0]):
-            return [self.generate(prompt, new_tokens) for prompt in prompts]
-        params = self._og.GeneratorParams(self._model)
+        """Greedy continuations of prompts of one length, together."""
+        params = self._og.GeneratorParams(self._whole)
         total = len(prompts[0]) + new_tokens
         params.set_search_options(max_length=total, min_length=total, do_sample=False, batch_size=len(prompts))
-        generator = self._og.Generator(self._model, params)
+        generator = self._og.Generator(self._whole, params)
         generator.append_tokens(np.array(prompts, dtype=np.int32))
         made = []
         for _ in range(new_tokens):
@@ -179,4 +182,5 @@ class GenAiSpeaker:
 
     def close(self) -> None:
         """Free the model."""
+        self.__dict__.pop("_whole", None)
         del self._model
