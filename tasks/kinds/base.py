@@ -127,6 +127,7 @@ class Signature(Record):
     inputs: dict[str, str]
     outputs: dict[str, str]
     parameters: dict[str, int | float | str] = {}  # with their defaults
+    classes: tuple[str, ...] = ()  # names of a classifier's, where they are known
 
 
 class Predictor(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -124,10 +123,20 @@ class Parts:
         service = mapping.Mapper(self.process, self.settings, self.metrics, self.log, self.served.version)
         health, kind = ArraysHealth(service), predicting(contents.kind)
         forms = [form for form in kind.SERVES if form != "generation"]
-        file = self.served.package / "pictures" / "classes.json"
-        classes = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
-        made = arrays_app.create(service, health, contents, self.served.name, forms, classes, _key())
+        count = tokens_of(self.served.package / "tokenizer" / "tokenizer.json")
+        made = arrays_app.create(service, health, contents, self.served.name, forms, count, _key())
         return service, health, made
+
+
+def tokens_of(tokenizer: Path) -> Callable[[str], int]:
+    """Count a text's tokens by the package's tokenizer; a package without one reads no texts, and counts none."""
+    if not tokenizer.is_file():
+        return lambda _: 0
+    from tokenizers import Tokenizer
+
+    own = Tokenizer.from_file(str(tokenizer))
+    own.no_padding()
+    return lambda text: len(own.encode(text).ids)
 
 
 def _key() -> str | None:

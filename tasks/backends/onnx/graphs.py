@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.backends.base import Feeds, Work
 from tasks.backends.onnx import w8a8
+from tasks.backends.onnx.language import INTEGERS, UNSIGNED
 from tasks.backends.onnx.names import FILE
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
@@ -29,7 +30,7 @@ QUANTIZED = (
     "QLinearMatMul",
     "QGemm",
 )
-METHODS = ("default", "dynamic", "static", "w8a8", "w8a8-unsigned")
+METHODS = ("default", "dynamic", "static", *INTEGERS)
 
 
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
@@ -46,8 +47,8 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
             f"allowed: fp32, int8 by {', '.join(METHODS)}"
         )
     operators = _operators(work.model / FILE)
-    if recipe.method.startswith("w8a8"):
-        chosen = w8a8.make_plain(work.model / FILE, work.calibration_arrays, out / FILE, recipe.method != "w8a8")
+    if recipe.method in INTEGERS:
+        chosen = w8a8.make_plain(work.model / FILE, work.calibration_arrays, out / FILE, recipe.method == UNSIGNED)
         print(f"inputs of matrix products: {w8a8.in_words(chosen)}", flush=True)
         return
     static = recipe.method == "static" or (recipe.method == "default" and _convolves(operators))
@@ -101,6 +102,7 @@ def _static(work: Work, recipe: Recipe, out: Path) -> None:
     try:
         # Folds batch norms into convolutions. Its symbolic shapes end on graphs with shapes that are computed.
         quant_pre_process(work.model / FILE, prepared, skip_symbolic_shape=True)
+        _flatten_biases(prepared)
         quantize_static(
             prepared,
             out,
@@ -115,6 +117,25 @@ def _static(work: Work, recipe: Recipe, out: Path) -> None:
         )
     finally:
         prepared.unlink(missing_ok=True)
+
+
+def _flatten_biases(file: Path) -> None:
+    """Give biases of matrix products that are rows, (1, outputs), one axis: ONNX Runtime's quantizer takes no other."""
+    import onnx
+
+    model = onnx.load(file)
+    graph = model.graph
+    biases = {node.input[2] for node in graph.node if node.op_type == "Gemm" and len(node.input) > 2}
+    elsewhere = {name for node in graph.node for name in (node.input[:2] if node.op_type == "Gemm" else node.input)}
+    own = biases - elsewhere
+    rows = [one for one in graph.initializer if one.name in own and len(one.dims) == 2 and one.dims[0] == 1]
+    for one in rows:
+        del one.dims[0]
+    shaped = {one.name for one in rows}
+    for told in [info for info in graph.value_info if info.name in shaped]:
+        graph.value_info.remove(told)
+    if rows:
+        onnx.save(model, file)
 
 
 class _Reader:

@@ -14,10 +14,10 @@ from tasks.backends.base import Work
 from tasks.backends.files import with_config
 from tasks.backends.onnx import head, w8a8
 from tasks.backends.onnx.names import CONFIG, FILE, SCORING
+from tasks.backends.onnx.w8a8.integer import ACCURACY_LEVEL
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
 
-ACCURACY_LEVEL = 4  # activations in int8 inside MatMulNBits: the fast kernels
 UNQUANTIZED = {"type": "ModelBuilder", "precision": "fp32"}
 UNSIGNED = "w8a8-unsigned"  # for processors that overflow with signed weights
 INTEGERS = ("w8a8", UNSIGNED)

@@ -12,8 +12,8 @@ import numpy as np
 
 from tasks.backends.base import Logits, OnToken, Settings
 from tasks.backends.onnx.head import chunk_of
-from tasks.backends.onnx.language import ACCURACY_LEVEL
 from tasks.backends.onnx.names import CONFIG, FILE, SCORING
+from tasks.backends.onnx.w8a8.integer import ACCURACY_LEVEL
 from tasks.backends.sampling import Sampler, Sampling, Stream
 
 Cache = dict[str, Any]  # input name -> array

@@ -18,8 +18,7 @@ from tasks.backends.base import Arrays
 from tasks.backends.table import arrays
 from tasks.errors import DataError
 from tasks.kinds.arrays import predicting
-from tasks.kinds.arrays.predicting import signature as signature
-from tasks.kinds.base import Form, Packed
+from tasks.kinds.base import Form, Packed, Signature
 from tasks.kinds.image_classifier import pictures
 from tasks.kinds.image_classifier.expanding import CLASSES
 from tasks.kinds.image_classifier.packing import FOLDER
@@ -30,11 +29,16 @@ BATCH = 32
 
 
 def open_package(package: Path, packed: Packed) -> Classifier:
-    """Load session, preparation and the names of classes."""
+    """Load session and preparation."""
     session = arrays(packed.backend).arrays(package / "model", packed.threads, packed.settings)
+    return Classifier(session, pictures.read(package / FOLDER))
+
+
+def signature(package: Path, packed: Packed) -> Signature:
+    """Pictures as numbers in, a number for each class out, and the names of classes where the package has them."""
     named = package / FOLDER / CLASSES
     classes = tuple(json.loads(named.read_text(encoding="utf-8"))) if named.is_file() else ()
-    return Classifier(session, pictures.read(package / FOLDER), classes)
+    return predicting.signature(package, packed).model_copy(update={"classes": classes})
 
 
 @dataclass
@@ -43,7 +47,6 @@ class Classifier:
 
     session: Arrays
     told: Preprocessing
-    classes: tuple[str, ...]
 
     def predict(self, rows: Any, parameters: Mapping[str, Any]) -> NDArray[Any]:
         """A number for each class, (pictures, classes).

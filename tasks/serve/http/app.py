@@ -18,11 +18,10 @@ from tasks.backends.sampling import Sampling
 from tasks.errors import DataError
 from tasks.packaging.manifest import Contents
 from tasks.serve.http import oip, openai_api
-from tasks.serve.http.frame import card_of, errors, guarded, health_routes, known
+from tasks.serve.http.frame import card_of, errors, guarded, health_routes, known, model_routes
 from tasks.serve.http.openai_api import ChatRequest, CompletionRequest
 from tasks.serve.http.openai_form import Form, error
 from tasks.serve.http.responses import respond, unless_gone, whole_answers
-from tasks.serve.log.prediction_log import Judgement
 from tasks.serve.log.trace import GenerationRequest
 from tasks.serve.model.health import Health
 from tasks.serve.model.service import Service
@@ -35,7 +34,8 @@ def create(service: Service, health: Health, contents: Contents, name: str, api_
     app = FastAPIOffline(title="Edgewright", version=service.version, redoc_url=None, static_url="/docs/files")
     errors(app, service)
     health_routes(app, service, health, name)
-    _openai(app, service, name, card_of(contents))
+    model_routes(app, service, name, card_of(contents))
+    _openai(app, service, name)
     _pages(app)
     _oip(app, service, health, contents, name)
     return guarded(app, service, api_key)
@@ -44,22 +44,7 @@ def create(service: Service, health: Health, contents: Contents, name: str, api_
 # -- OpenAI ------------------------------------------------------------------------------------------------------------
 
 
-def _openai(app: FastAPI, service: Service, name: str, card: dict[str, str]) -> None:
-    started = int(time.time())
-
-    def model() -> dict[str, Any]:
-        told = {"id": name, "object": "model", "created": started, "owned_by": "edgewright"}
-        return {**told, "version": service.version, "card": card}
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model()]}
-
-    @app.get("/v1/models/{model_id:path}")
-    async def one(model_id: str) -> dict[str, Any]:
-        known(name, service.version, model_id, None)
-        return model()
-
+def _openai(app: FastAPI, service: Service, name: str) -> None:
     @app.post("/v1/completions", response_model=None)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         if body.model:
@@ -95,11 +80,6 @@ def _openai(app: FastAPI, service: Service, name: str, card: dict[str, str]) -> 
         form = Form(number, int(time.time()), name, True, bool(body.logprobs), token, calls if tools else None)
         asked = _choices([one], body.n)
         return await respond(service, request, body, asked, form)
-
-    @app.post("/v1/feedback")
-    async def feedback(body: Judgement) -> JSONResponse:
-        kept = service.log.judge(body)
-        return JSONResponse({"kept": kept}, 200 if kept else 507)
 
     @app.post("/v1/embeddings")
     async def embeddings() -> JSONResponse:

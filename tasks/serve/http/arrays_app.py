@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.errors import DataError
 from tasks.packaging.manifest import Contents
 from tasks.serve.http import oip, tensors
-from tasks.serve.http.frame import card_of, errors, guarded, health_routes, known
+from tasks.serve.http.frame import card_of, errors, guarded, health_routes, known, model_routes
 from tasks.serve.http.responses import unless_gone
-from tasks.serve.log.prediction_log import Judgement
 from tasks.serve.model.health import Health
 from tasks.serve.model.mapping import Form, Mapper, MapRequest
 from tasks.serve.model.packing import packed
@@ -59,18 +57,18 @@ class PicturesRequest(BaseModel):
 
 
 def create(
-    service: Mapper, health: Health, contents: Contents, name: str, forms: Sequence[Form], classes: Sequence[str] = (),
-    api_key: str | None = None,
+    service: Mapper, health: Health, contents: Contents, name: str, forms: Sequence[Form],
+    count: Callable[[str], int], api_key: str | None = None,
 ) -> Any:  # fmt: skip
-    """The ASGI application that serves one model under `name`; `forms` are those its kind reads."""
+    """The ASGI application of one model, `name`; `forms` is what its kind reads, `count` a text's tokens."""
     app = FastAPIOffline(title="Edgewright", version=service.version, redoc_url=None, static_url="/docs/files")
     errors(app, service)
     health_routes(app, service, health, name)
-    _models(app, service, name, card_of(contents))
+    model_routes(app, service, name, card_of(contents))
     if "texts" in forms:
-        _embeddings(app, service, name)
+        _embeddings(app, service, name, count)
     if "pictures" in forms:
-        _pictures(app, service, name, classes)
+        _pictures(app, service, name)
     _tensors(app, service, contents, name)
     return guarded(app, service, api_key)
 
@@ -80,29 +78,7 @@ def _asked(form: Form, rows: Any, request: Request) -> MapRequest:
     return MapRequest(form, rows, request.url.path, state.request_id, state.client)
 
 
-def _models(app: FastAPI, service: Mapper, name: str, card: dict[str, str]) -> None:
-    started = int(time.time())
-
-    def model() -> dict[str, Any]:
-        told = {"id": name, "object": "model", "created": started, "owned_by": "edgewright"}
-        return {**told, "version": service.version, "card": card}
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model()]}
-
-    @app.get("/v1/models/{model_id:path}")
-    async def one(model_id: str) -> dict[str, Any]:
-        known(name, service.version, model_id, None)
-        return model()
-
-    @app.post("/v1/feedback")
-    async def feedback(body: Judgement) -> JSONResponse:
-        kept = service.log.judge(body)
-        return JSONResponse({"kept": kept}, 200 if kept else 507)
-
-
-def _embeddings(app: FastAPI, service: Mapper, name: str) -> None:
+def _embeddings(app: FastAPI, service: Mapper, name: str, count: Callable[[str], int]) -> None:
     @app.post("/v1/embeddings", response_model=None)
     async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
         if body.model:
@@ -118,12 +94,12 @@ def _embeddings(app: FastAPI, service: Mapper, name: str) -> None:
             }
             for number, vector in enumerate(vectors)
         ]  # fmt: skip
-        words = sum(len(text.split()) for text in texts)
-        usage = {"prompt_tokens": words, "total_tokens": words}  # words: the tokenizer lies with the model
+        read = sum(map(count, texts))
+        usage = {"prompt_tokens": read, "total_tokens": read}
         return JSONResponse({"object": "list", "data": data, "model": name, "usage": usage})
 
 
-def _pictures(app: FastAPI, service: Mapper, name: str, classes: Sequence[str]) -> None:
+def _pictures(app: FastAPI, service: Mapper, name: str) -> None:
     @app.post("/v1/classify", response_model=None)
     async def classify(request: Request) -> Response:
         """Pictures as JSON, {"images": [base64, ...]}, or one as the body itself, with the type image/..."""
@@ -134,6 +110,7 @@ def _pictures(app: FastAPI, service: Mapper, name: str, classes: Sequence[str]) 
             wanted = _read(body)
         found = await unless_gone(request, service.map(_asked("pictures", wanted.images, request)))
         scores = np.asarray(next(iter(found.outputs.values())), np.float64)
+        classes = service.process.ready.get("signature", {}).get("classes", ())
         return JSONResponse({"model": name, "data": [_likeliest(row, wanted.top, classes) for row in scores]})
 
 

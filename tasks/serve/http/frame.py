@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from tasks.packaging.manifest import Contents
 from tasks.serve.http.middleware import Middleware
 from tasks.serve.http.openai_form import error
 from tasks.serve.http.responses import GoneAwayError
+from tasks.serve.log.prediction_log import Judgement
 from tasks.serve.model.answering import Answering, BusyError, LateError
 from tasks.serve.model.health import Health
 from tasks.serve.model.process import GoneError, RefusedError
@@ -120,6 +122,29 @@ def known(name: str, version: str, asked: str, asked_version: str | None) -> Non
         raise HTTPException(404, f"there is no model {asked!r}; this server has {name!r}")
     if asked_version is not None and asked_version != version:
         raise HTTPException(404, f"there is no version {asked_version!r}; this server has {version!r}")
+
+
+def model_routes(app: FastAPI, service: Answering, name: str, card: dict[str, str]) -> None:
+    """List the one model, and take what callers say of its answers."""
+    started = int(time.time())
+
+    def model() -> dict[str, Any]:
+        told = {"id": name, "object": "model", "created": started, "owned_by": "edgewright"}
+        return {**told, "version": service.version, "card": card}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [model()]}
+
+    @app.get("/v1/models/{model_id:path}")
+    async def one(model_id: str) -> dict[str, Any]:
+        known(name, service.version, model_id, None)
+        return model()
+
+    @app.post("/v1/feedback")
+    async def feedback(body: Judgement) -> JSONResponse:
+        kept = service.log.judge(body)
+        return JSONResponse({"kept": kept}, 200 if kept else 507)
 
 
 def card_of(contents: Contents) -> dict[str, str]:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ CLOSE = 0.01  # absolute and relative, of numbers that a probe gives again
 SURE = 10  # times the probability that each token of the vocabulary has by chance: less is no answer
 
 
-class Health:
+class Health(ABC):
     """Probes one service; `reason` is empty while it is ready. What a probe asks is its model's affair."""
 
     def __init__(self, service: Answering) -> None:
@@ -68,9 +69,9 @@ class Health:
             self._note()
             await asyncio.sleep(self.service.settings.probe_s if self.service.process.ready else 0.1)
 
+    @abstractmethod
     async def probe(self) -> None:
         """Ask once; ends the worker when it hangs or answers something else than it should."""
-        raise NotImplementedError
 
     async def _judge(self, right: bool, said: str) -> None:
         """Note whether an answer was the expected one; a wrong one is asked for again, and then ends the model."""

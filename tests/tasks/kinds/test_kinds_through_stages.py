@@ -77,7 +77,7 @@ def test_an_onnx_file_is_quantized_and_stays_with_itself(tmp_path: Path, monkeyp
     found = metrics("openvino-int8")
     assert found["agreement"] > 0.9
     assert found["artifact_share"] < 0.6
-    assert outcomes()["onnx-int8"] in ("pass", "fail", "inconclusive")
+    assert metrics("onnx-int8")["rows_per_s"] > 0
 
 
 def file_beginnings(count: int) -> np.ndarray:

@@ -120,6 +120,7 @@ def test_a_client_of_openai_gets_vectors_in_the_order_of_its_texts(texts: Runnin
     found = client.embeddings.create(model=NAME, input=said)  # asks for base64, as the client does untold
     vectors = np.array([one.embedding for one in found.data])
     assert [one.index for one in found.data] == [0, 1, 2]
+    assert found.usage.prompt_tokens == 2 * 5 + 6  # with the two tokens that the tokenizer puts around each text
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     assert vectors[0] == pytest.approx(vectors[2])
     plain = client.embeddings.create(model=NAME, input=said[1], encoding_format="float")

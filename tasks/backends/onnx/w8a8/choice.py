@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.backends.onnx.w8a8.integer import BLOCK, in_blocks, per_output
+from tasks.backends.onnx.w8a8.integer import BLOCK, LARGEST, MIDDLE, in_blocks, per_output
 from tasks.backends.onnx.w8a8.seen import Floats, Seen
 from tasks.backends.onnx.w8a8.smooth import Fold, scale_of, spread
 
@@ -72,10 +72,10 @@ def _error(seen: Seen, weight: Floats, scale: Floats, way: Way) -> float:
 
 def _error_in_blocks(rows: Floats, weight: Floats) -> float:
     held, scales = in_blocks(weight.T)
-    whole = (held.reshape(len(held), -1, BLOCK).astype(np.float32) - 128) * scales[..., None]
+    whole = (held.reshape(len(held), -1, BLOCK).astype(np.float32) - MIDDLE) * scales[..., None]
     filled = np.pad(rows, ((0, 0), (0, whole[0].size - rows.shape[1])))
     blocks = filled.reshape(len(rows), -1, BLOCK)
-    size = np.maximum(np.abs(blocks).max(-1, keepdims=True), 1e-12) / 127
+    size = np.maximum(np.abs(blocks).max(-1, keepdims=True), 1e-12) / LARGEST
     rounded = (np.rint(blocks / size) * size).reshape(len(rows), -1)
     return _lost(rounded @ whole.reshape(len(held), -1).T, rows @ weight)
 

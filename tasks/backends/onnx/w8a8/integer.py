@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.backends.onnx.w8a8.graph import Graph, attribute
+from tasks.backends.onnx.w8a8.graph import OWN, Graph, attribute
 
 LARGEST = 127
 BLOCK = 32
@@ -67,7 +67,7 @@ def _product(graph: Graph, node: Any, names: list[str], size: str, unsigned: boo
         given.append(ZERO)
     level = f"{out}_level" if size else out
     made = helper.make_node(
-        "MatMulIntegerToFloat", given, [level], name=f"{node.name}_integer", domain="com.microsoft"
+        "MatMulIntegerToFloat", given, [level], name=f"{node.name}_integer", domain=OWN
     )  # fmt: skip
     return [made, helper.make_node("Mul", [level, size], [out], name=f"{node.name}_whole")] if size else [made]
 
@@ -106,7 +106,7 @@ def _block_product(node: Any, names: list[str], shape: tuple[int, ...]) -> Any:
     from onnx import helper
 
     return helper.make_node(
-        "MatMulNBits", [node.input[0], *names], list(node.output), name=f"{node.name}_blocks", domain="com.microsoft",
+        "MatMulNBits", [node.input[0], *names], list(node.output), name=f"{node.name}_blocks", domain=OWN,
         K=shape[0], N=shape[1], bits=8, block_size=BLOCK, accuracy_level=ACCURACY_LEVEL,
     )  # fmt: skip
 
@@ -157,7 +157,7 @@ def _gather_in_blocks(graph: Graph, gather: Any) -> list[str]:
     graph.weights[names[0]], graph.weights[names[1]] = in_blocks(graph.weights[gather.input[0]])
     made = helper.make_node(
         "GatherBlockQuantized", [names[0], gather.input[1], names[1]], list(gather.output),
-        name=f"{gather.name}_blocks", domain="com.microsoft", bits=8, block_size=BLOCK,
+        name=f"{gather.name}_blocks", domain=OWN, bits=8, block_size=BLOCK,
     )  # fmt: skip
     graph.replace(gather, [made])
     return names

@@ -107,7 +107,7 @@ def test_a_package_takes_paths_bytes_and_base64(tmp_path: Path) -> None:
     held = io.BytesIO()
     Image.new("L", (8, 8), 16).save(held, "PNG")
     (tmp_path / "a.png").write_bytes(held.getvalue())
-    one = predicting.Classifier(Session(), digits.PREPROCESSING, ())  # type: ignore[arg-type]
+    one = predicting.Classifier(Session(), digits.PREPROCESSING)  # type: ignore[arg-type]
     given = [str(tmp_path / "a.png"), held.getvalue(), base64.b64encode(held.getvalue()).decode()]
     assert one.predict(given, {}) == pytest.approx(np.ones((3, 2)))
     with pytest.raises(DataError, match="neither a file"):
