@@ -26,7 +26,8 @@ CASES = [
     ("convolution", "fp32", "default", 0.02),
     ("convolution", "int8", "default", 0.2),
 ]
-HAVE_ARRAYS = [name for name in MODULES if "arrays" in backend(name).FAMILIES]
+ENCODERS_ALONE = ["gguf"]  # arrays from a checkpoint that lies beside the graph: tests/tasks/kinds has them
+HAVE_ARRAYS = [name for name in MODULES if "arrays" in backend(name).FAMILIES and name not in ENCODERS_ALONE]
 
 
 def weight(name: str, *shape: int) -> onnx.TensorProto:
@@ -157,7 +158,13 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, runtime):
         backend(runtime).convert(given, recipe(backend=runtime, precision="int8", method="default"), out)
 
 
-@pytest.mark.parametrize("runtime", sorted(set(MODULES) - set(HAVE_ARRAYS)))
+@pytest.mark.parametrize("runtime", ENCODERS_ALONE)
+def test_a_backend_of_text_encoders_refuses_any_other_graph(models, tmp_path, runtime):
+    with pytest.raises(UnsupportedError, match="language models and text encoders"):
+        backend(runtime).convert(work(models, "linear"), recipe(backend=runtime, precision="fp32"), tmp_path)
+
+
+@pytest.mark.parametrize("runtime", sorted(set(MODULES) - set(HAVE_ARRAYS) - set(ENCODERS_ALONE)))
 def test_a_backend_of_tokens_alone_refuses_arrays(models, tmp_path, runtime):
     with pytest.raises(UnsupportedError, match="runs no models of family 'arrays'; allowed: tokens"):
         arrays(runtime)
