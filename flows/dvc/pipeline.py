@@ -20,9 +20,10 @@ from typing import Any
 from flows.dvc import lock_file, without_git
 from flows.stop import stopping
 from tasks.errors import EXIT_BAD_INPUT, EXIT_FAIL, EdgewrightError, ResourceError
-from tasks.params.load import EFFECTIVE, PARAMS
+from tasks.params.load import EFFECTIVE, FOUND, PARAMS
 
 ALWAYS = "runs every time"
+NO_VARIANTS = Path(__file__).with_name("no_variants.yaml")  # the effective file has those that were found
 COMPOSE = "compose"  # writes the parameters that the others read
 ORDER = (
     COMPOSE, "code", "detect", "fetch", "data", "reference", "assess", "convert", "tune", "evaluate", "ceiling",
@@ -99,7 +100,8 @@ def stale_with(root: Path, parameters: str) -> Plan:
     with tempfile.TemporaryDirectory(prefix="edgewright-") as scratch:
         shown = Path(scratch) / PARAMS
         shown.write_text(parameters, encoding="utf-8")
-        return _plan(_opened(root, {root / PARAMS: shown, root / EFFECTIVE: shown}), root, known=(COMPOSE,))
+        instead = {root / PARAMS: shown, root / EFFECTIVE: shown, root / FOUND: NO_VARIANTS}
+        return _plan(_opened(root, instead), root, known=(COMPOSE,))
 
 
 def _plan(repo: Any, root: Path, known: tuple[str, ...] = ()) -> Plan:
@@ -208,7 +210,7 @@ def _repo(root: Path) -> Any:
     cache: dict[Path, Any] = _repos.__dict__.setdefault("open", {})
     root = root.resolve()
     if root not in cache:
-        cache[root] = _opened(root, {root / PARAMS: root / EFFECTIVE})
+        cache[root] = _opened(root, {root / PARAMS: root / EFFECTIVE, root / FOUND: NO_VARIANTS})
     return cache[root]
 
 

@@ -44,6 +44,21 @@ class Groups:
     only_these: bool = False  # no kernels for another size, even where it divides all widths
 
 
+@dataclass(frozen=True)
+class Corner:
+    """A part of the space that is searched: a precision by a method, with the values of its knobs."""
+
+    precision: Precision
+    method: str = "default"
+    families: tuple[str, ...] = ("tokens",)  # of models
+    groups: tuple[int, ...] = (0,)
+    symmetric: tuple[bool, ...] = (False,)
+    ratios: tuple[float, ...] = (1.0,)
+    bits: tuple[float, ...] = (0.0,)
+    base: str = ""  # precision/method of the artifact that it is made from; empty: from the model
+    nominal: float = 0.0  # bits per weight, scales included; 0: by precision and group
+
+
 def _nothing_to_note(variant: Variant, model: ModelProfile, hardware: Hardware) -> list[str]:
     return []
 
@@ -66,6 +81,7 @@ class Traits:
     methods: Mapping[str, str] = field(default_factory=dict)  # precision/method -> why one would take it
     groups: Groups | None = None  # None: any group size
     fallbacks: Mapping[str, Fallback] = field(default_factory=dict)  # precision/method -> another way
+    space: tuple[Corner, ...] = ()  # what a search tries
     wheels: tuple[str, ...] = ()  # packages of which the platform's markers choose one
     slow_because: str = ""  # why it is not timed without the accelerator of SLOW_WITHOUT
     notes: Callable[[Variant, ModelProfile, Hardware], list[str]] = _nothing_to_note  # for a recipe's reasons

@@ -24,10 +24,10 @@ class Limit:
 
 def check(known: Catalogue, params: Params) -> None:
     """Raise ConfigError for a gate or weight of params.yaml that this kind of model does not have, or not so."""
-    _check_gates(known, "gate", params.gate)
+    check_gates(known, "gate", params.gate)
     _check_weights(known, "recommend.weights", params.recommend.weights)
     for name, target in params.targets.items():
-        _check_gates(known, f"targets.{name}.gate", target.gate)
+        check_gates(known, f"targets.{name}.gate", target.gate)
         _check_weights(known, f"targets.{name}.weights", params.recommend.weights | target.weights)
 
 
@@ -77,7 +77,8 @@ def speedups_asked(known: Catalogue, gate: Gates) -> dict[str, float]:
     }
 
 
-def _check_gates(known: Catalogue, where: str, gates: Gates) -> None:
+def check_gates(known: Catalogue, where: str, gates: Gates) -> None:
+    """Raise ConfigError for a gate that this kind of model does not have, or not so; `where` names the block."""
     for name, bound in gates.items():
         if name not in known:
             raise ConfigError(f"unknown parameter '{where}.{name}'; {_nearest(name, known.names)}")

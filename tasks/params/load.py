@@ -1,7 +1,8 @@
 """Parameters, typed once: strict, frozen, unknown keys refused.
 
-The user's files are params.yaml and, beside it and not in git, params.local.yaml. What the stages read is the effective
-file that a run composes of them and of what its command says (tasks/params/settings.py).
+The user's files are params.yaml, beside it variants.yaml, to which searches add, and params.local.yaml, which is not in
+git. What the stages read is the effective file that a run composes of them and of what its command says
+(tasks/params/settings.py).
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from tasks.params.renamed import REMOVED, RENAMED
 
 PARAMS = Path("params.yaml")
 LOCAL = Path("params.local.yaml")  # of one checkout; its values win over those of params.yaml
+FOUND = Path("variants.yaml")  # variants that searches found: tasks/params/chosen.py writes it
 EFFECTIVE = Path("artifacts") / "params.yaml"  # what the last run composed, its profile resolved
 TOLD = Path("artifacts") / "told.json"  # what the effective file was made of
 # Blocks a profile may change: the stages that read them depend on `profiles` in dvc.yaml (tested there).
 OF_PROFILES = ("data", "tune", "evaluate", "benchmark", "gate")
 # Blocks that no stage reads (tasks/params/whole.py has them), so that a change to their types redoes no stage.
 KINDS = "kinds"  # what differs for a kind of model: tasks/params/settings.py puts it in place
-OF_NO_STAGE = ("serve", "promotion", "monitor", KINDS)
+OF_NO_STAGE = ("serve", "promotion", "monitor", "search", KINDS)
 
 P = TypeVar("P", bound=Params)
 
@@ -44,8 +46,10 @@ def in_force(folder: Path = Path()) -> Path:
 
 
 def user_files(folder: Path = Path()) -> tuple[Path, ...]:
-    """The user's files, the one that wins last."""
-    return (folder / PARAMS, *((folder / LOCAL,) if (folder / LOCAL).exists() else ()))
+    """The user's files, the one that wins last; that of found variants where it has any."""
+    found = folder / FOUND
+    has_any = found.exists() and any(read(found).values())
+    return (folder / PARAMS, *((found,) if has_any else ()), *((folder / LOCAL,) if (folder / LOCAL).exists() else ()))
 
 
 def read_user(folder: Path = Path()) -> dict[str, Any]:

@@ -179,6 +179,7 @@ class Variant(Block):
     group_size: Annotated[int, Field(ge=0)] = 0  # 0: the backend's own granularity
     symmetric: bool = False
     ratio: Share = 1.0
+    bits: Annotated[float, Field(ge=0, le=16)] = 0.0  # per weight on average, for method mixed; 0: the method's own
     quick: bool = False  # part of the quick profile
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.params.load import PARAMS, load_params, parse_as, read_user
 from tasks.params.pipeline import Params
+from tasks.params.searching import Search
 from tasks.params.serving import Promotion, Serve
 from tasks.params.watching import Monitor
 
@@ -18,6 +19,7 @@ class Whole(Params):
     serve: Serve = Serve()
     promotion: Promotion = Promotion()
     monitor: Monitor = Monitor()
+    search: Search = Search()
     kinds: dict[str, dict[str, Any]] = {}  # by kind of model: its own data, gate, recommend, variants and profiles
 
 

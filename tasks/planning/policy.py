@@ -41,6 +41,7 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         group_size=group,
         symmetric=variant.symmetric,
         ratio=variant.ratio,
+        bits=variant.bits,
         reasons=tuple(reasons),
     )
 

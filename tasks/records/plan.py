@@ -34,6 +34,7 @@ class Recipe(Record):
     group_size: int
     symmetric: bool
     ratio: float  # share of layers at the low precision; the rest is int8
+    bits: float = 0.0  # per weight on average, for method mixed
     reasons: tuple[str, ...] = ()
 
 

@@ -25,7 +25,7 @@ from tasks.backends.gguf.making import FILE
 from tasks.backends.gguf.threads import configure_openmp
 from tasks.backends.gguf.tokens import GgufScorer, GgufSpeaker
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.traits import AS_STORED, Advice, Traits
+from tasks.backends.traits import AS_STORED, Advice, Corner, Traits
 from tasks.errors import ModelError, UnsupportedError
 from tasks.params.pipeline import Variant
 from tasks.records.base import Support
@@ -161,6 +161,17 @@ TRAITS = Traits(
         f"int8/{AS_STORED}": "the file that the model came as: its weights are quantized once, and not a second time",
         "int4/q4_k_m": "K-quants: 4 bit in super-blocks of 256, sensitive tensors at 6 bit",
     },
+    space=(
+        *(Corner("int8", name, base="fp16/default", nominal=bits) for name, bits in (("q8_0", 8.5), ("q6_k", 6.56))),
+        *(
+            Corner("int4", name, base="fp16/default", nominal=bits)
+            for name, bits in (
+                ("q5_k_m", 5.7), ("q5_1", 6.0), ("q5_0", 5.5), ("q4_k_m", 4.85), ("q4_1", 5.0), ("q4_0", 4.5),
+                ("iq4_nl", 4.5),
+            )
+        ),
+        Corner("int8", "q8_0", ("arrays",), base="fp16/default", nominal=8.5),
+    ),
     notes=_notes,
     as_stored=_as_stored,
 )  # fmt: skip

@@ -26,7 +26,7 @@ from tasks.backends.mlx import making
 from tasks.backends.mlx.engine import MlxEngine
 from tasks.backends.mlx.session import MlxSession
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.traits import AS_STORED, Advice, Groups, Traits
+from tasks.backends.traits import AS_STORED, Advice, Corner, Groups, Traits
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
@@ -68,6 +68,7 @@ TRAITS = Traits(
         f"int4/{AS_STORED}": "the grid that the model's weights came on: quantized once, and not a second time",
         f"int8/{AS_STORED}": "the grid that the model's weights came on: quantized once, and not a second time",
     },
+    space=tuple(Corner(precision, groups=(64, 32)) for precision in ("int8", "int4")),
     groups=Groups((128, 64, 32), "skip", only_these=True),
     wheels=("mlx-cpu", "mlx-metal"),
     as_stored=lambda model: AFFINE.get(model.stored),

@@ -23,7 +23,7 @@ from tasks.backends.onnx.arrays import OnnxArrays
 from tasks.backends.onnx.names import CONFIG, FILE
 from tasks.backends.onnx.tokens import GenAiSpeaker, OnnxScorer
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.traits import Advice, Fallback, Groups, Traits
+from tasks.backends.traits import Advice, Corner, Fallback, Groups, Traits
 from tasks.backends.turns import Interleaved
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
@@ -69,6 +69,13 @@ TRAITS = Traits(
         "int4/default": "4-bit weights in blocks, round to nearest",
         "int4/gptq": "GPTQ on calibration text: plain rounding to 4 bit costs a small model too much",
     },
+    space=(
+        Corner("int8", groups=(32, 64), symmetric=(True, False)),
+        Corner("int8", "w8a8", base="fp32/default"),
+        Corner("int4", "gptq", groups=(32,), symmetric=(False, True)),
+        Corner("int8", "dynamic", ("arrays",), symmetric=(True, False)),
+        *(Corner("int8", method, ("arrays",)) for method in ("static", "w8a8")),
+    ),
     groups=Groups((128, 64, 32, 16), "pad"),
     fallbacks={
         "int8/w8a8": Fallback(  # dot products of 8 bits; those of ARM are planned, not measured

@@ -11,7 +11,7 @@ from tasks.backends.openvino.arrays import OpenvinoArrays
 from tasks.backends.openvino.engine import OpenvinoEngine
 from tasks.backends.openvino.tokens import GenAiSpeaker, OpenvinoScorer
 from tasks.backends.packages import installed, versions_of
-from tasks.backends.traits import Advice, Groups, Traits
+from tasks.backends.traits import Advice, Corner, Groups, Traits
 from tasks.params.pipeline import Variant
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
@@ -136,6 +136,14 @@ TRAITS = Traits(
         "int4/awq": "AWQ with scale estimation on calibration text: plain rounding to 4 bit costs a small model too "
         "much",
     },
+    space=(
+        Corner("int8", symmetric=(False, True)),
+        *(
+            Corner("int4", method, ("tokens",), (128, 64, 32), (False, True), (1.0, 0.8, 0.6), base="fp32/default")
+            for method in ("default", "awq")
+        ),
+        *(Corner("int8", method, ("arrays",)) for method in ("weights", "static")),
+    ),
     groups=Groups((128, 64, 32, 16), "channel"),
     notes=_notes,
 )  # fmt: skip
