@@ -20,6 +20,7 @@ from monitoring.collect.windows import Window
 from monitoring.show import weekly as review
 from monitoring.watch import Watch, held
 from tasks.errors import EXIT_OK, ConfigError
+from tasks.measure import guard
 from tasks.params.whole import Whole, load_whole
 from tasks.promotion import store as rollouts
 from tasks.run.family import until_stopped
@@ -99,8 +100,8 @@ def flows() -> Mapping[str, Any]:
 
     @flow(name="scheduled-monitor", log_prints=True)
     def scheduled() -> str:
-        """Take one window by a schedule: one monitor at a time."""
-        with held(FOLDER):
+        """Take one window by a schedule: one monitor at a time, and between two timings where any are made."""
+        with held(FOLDER), guard.quiet():
             return monitor()
 
     @flow(name="weekly", log_prints=True)

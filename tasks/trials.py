@@ -30,7 +30,7 @@ from tasks.records.base import Record, write_text
 from tasks.records.plan import PlanEntry
 from tasks.records.quality import Evaluation
 from tasks.records.search import Figure, Rung, Step
-from tasks.records.speed import Benchmark
+from tasks.records.speed import Benchmark, Tuned
 from tasks.run.memo import key_of
 from tasks.run.workspace import Workspace
 from tasks.scores.scorecard import scorecard
@@ -43,14 +43,21 @@ BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 2, "soak_s": 0.0, "energy"
 
 
 def workspace(main: Workspace) -> Workspace:
-    """The search's workspace beside the pipeline's, sharing what does not differ between candidates."""
-    own = Workspace(main.root / "search")
+    """The search's workspace beside the pipeline's, sharing what does not differ between candidates.
+
+    Each model, data and machine have one of their own; artifacts are kept in the last one only.
+    """
+    which = key_of([Source.read(main.source).kind], [main.source, main.data_card, main.hardware])[:12]
+    own = Workspace(main.root / "search" / which)
+    for other in own.root.parent.glob("*/variants"):
+        if other != own.variants:
+            shutil.rmtree(other)
     own.root.mkdir(parents=True, exist_ok=True)
     main.memo.mkdir(parents=True, exist_ok=True)
     for name in SHARED:
         place = own.root / name
         if not place.is_symlink():
-            place.symlink_to(Path("..") / name)
+            place.symlink_to(Path("..") / ".." / name)
     return own
 
 
@@ -193,9 +200,10 @@ class Trials:
         for name in names:
             backend = self.entries[name].recipe.backend
             place = self.workspace.settings(backend)
-            if place.exists():
+            key = key_of([self.params.tune.model_dump_json()], self.workspace.listed("tune", backend))
+            if place.exists() and Tuned.read(self.workspace.tuned(backend)).key == key:
                 continue
-            found = tuned(self.workspace, backend, name, self.params)
+            found = tuned(self.workspace, backend, name, self.params).model_copy(update={"key": key})
             found.write(self.workspace.tuned(backend))
             write_text(place, json.dumps(found.settings, indent=2) + "\n")
             self.tell(f"{backend}: {found.reason}")

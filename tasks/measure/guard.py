@@ -22,6 +22,7 @@ from tasks.records.hardware import Disturbance
 
 TASKS = Path("/proc/self/task")
 DEVICE_LOCK = Path(tempfile.gettempdir()) / "edgewright-measure.lock"
+QUIET_LOCK = Path(tempfile.gettempdir()) / "edgewright-quiet.lock"
 
 
 class Clocks(NamedTuple):
@@ -125,13 +126,24 @@ def undisturbed(measure: Callable[[], A], label: str, most_cores: float, retries
     """Measure until the rest of the machine leaves it alone, at most `1 + retries` times; else the quietest try."""
     tried: list[Timed[A]] = []
     for _ in range(1 + retries):
-        answer = measure()
+        with quiet():
+            answer = measure()
         disturbance = answer.disturbance
         tried.append(Timed(answer, disturbance, objection(disturbance, most_cores), len(tried)))
         if not tried[-1].objection:
             return tried[-1]
         print(f"  {label}: {tried[-1].objection}", file=sys.stderr, flush=True)
     return replace(min(tried, key=lambda one: _taken(one.disturbance)), discarded=len(tried) - 1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold the machine's quiet: each single timing does, and what wakes up by a schedule waits for it in between.
+
+    It is held for seconds, unlike `device_to_itself`, which a whole benchmark holds.
+    """
+    with FileLock(QUIET_LOCK):
+        yield
 
 
 @contextmanager

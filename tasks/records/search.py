@@ -44,7 +44,7 @@ class Trial(Record):
     rung: Rung = "planned"
     steps: tuple[Step, ...] = ()
     number: int | None = None  # in the study; None: never begun
-    kept: bool = False  # whether its files are still there
+    dropped: bool = False  # its files were deleted to make room
 
     @property
     def figures(self) -> dict[str, Figure]:

