@@ -13,8 +13,11 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import ValidationError
 
 from flows import preflight, progress, run_lock, stop
 from flows.dvc import pipeline
@@ -26,7 +29,7 @@ from tasks.kinds.table import FIRST, catalogue
 from tasks.params import chosen, settings
 from tasks.params.load import FOUND, load_params
 from tasks.params.pipeline import Bound, Params
-from tasks.params.searching import Search, seconds
+from tasks.params.searching import Search, Strategy, seconds
 from tasks.params.whole import load_whole
 from tasks.planning.plan import plan
 from tasks.planning.selection import ranked_backends, select
@@ -68,7 +71,11 @@ def _told(own: Search, asked: Mapping[str, Any]) -> Search:
     """The block `search` with what the command says."""
     limits = dict(own.limits) | {key: Bound.model_validate(value) for key, value in asked.get("limits", {}).items()}
     given = {key: value for key, value in asked.items() if key != "limits" and value is not None}
-    return own.model_copy(update={**given, "limits": limits})
+    try:
+        return Search.model_validate(own.model_dump() | given | {"limits": limits})
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ConfigError(f"search: {said}") from None
 
 
 def _search(params: Params, told: Search, task_runner: str, dry_run: bool) -> int:
@@ -79,7 +86,7 @@ def _search(params: Params, told: Search, task_runner: str, dry_run: bool) -> in
     wanted = wishes(known, told.objective, params.for_target().gate, limits, params.for_target().recommend.weights)
     model, hardware = ModelProfile.read(place.profile), Hardware.read(place.hardware)
     own = _with_candidates(params, model, wanted)
-    entries, excluded = _planned(own, hardware, model)
+    entries, excluded = _planned(own, hardware, model, told.only)
     candidates = {name: own.variants[name] for name, entry in entries.items() if own.variants[name].role == "candidate"}
     refused = impossible(wanted, _floors(own, candidates, model))
     if refused:
@@ -119,7 +126,9 @@ def _with_candidates(params: Params, model: ModelProfile, wanted: Wishes) -> Par
     return params.model_copy(update=changes)
 
 
-def _planned(params: Params, hardware: Hardware, model: ModelProfile) -> tuple[dict[str, PlanEntry], dict[str, str]]:
+def _planned(
+    params: Params, hardware: Hardware, model: ModelProfile, only: tuple[str, ...]
+) -> tuple[dict[str, PlanEntry], dict[str, str]]:
     """Plan entries of what can be made and timed here, and why not of the others.
 
     Of equal recipes the one stays that the user has, or that is as its name says.
@@ -133,7 +142,10 @@ def _planned(params: Params, hardware: Hardware, model: ModelProfile) -> tuple[d
 
     for entry in sorted(plan(params, hardware, model, ranking), key=as_named):
         recipe = entry.recipe.model_dump_json(exclude={"reasons"}) + entry.source
-        if entry.action == "skip":
+        wanted = not only or any(fnmatch(entry.variant, pattern) for pattern in only)
+        if entry.recipe.role == "candidate" and not wanted:
+            why[entry.variant] = f"not among search.only ({', '.join(only)})"
+        elif entry.action == "skip":
             why[entry.variant] = entry.reason
         elif entry.recipe.role == "candidate" and not entry.speed_on_device.ok:
             why[entry.variant] = entry.speed_on_device.reason
@@ -248,6 +260,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--max-size-mb", type=float, metavar="MB")
     made.add_argument("--max-memory-mb", type=float, metavar="MB", help="peak of the process")
     made.add_argument("--max-p95-ms", type=float, metavar="MS", help="between tokens, or of a call")
+    made.add_argument("--only", action="append", default=[], metavar="PATTERN", help="candidates by name (search.only)")
+    made.add_argument("--strategy", choices=get_args(Strategy), help="how to search (search.strategy)")
+    made.add_argument("--at-once", type=int, metavar="N", help="candidates timed in one session (search.at_once)")
     made.add_argument("-S", "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     made.add_argument(
         "--task-runner", default="local", choices=RUNNERS, help="dask: two local workers, or DASK_ADDRESS"
@@ -267,7 +282,8 @@ def _wishes(arguments: argparse.Namespace) -> dict[str, Any]:
         within = seconds(arguments.within) if arguments.within else None
     except ValueError as error:
         raise ConfigError(f"--within: {error}") from None
-    return {"within": within, "objective": arguments.objective, "limits": limits}
+    told = {"within": within, "objective": arguments.objective, "only": tuple(arguments.only) or None}
+    return told | {"strategy": arguments.strategy, "at_once": arguments.at_once, "limits": limits}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.params.base import Block, Count, Positive
+from tasks.params.base import Block, Positive
 from tasks.params.pipeline import Bound
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -36,7 +36,12 @@ class Search(Block):
     disk_mb: Positive = 6000.0  # of artifacts that are kept; those of dominated candidates go first
     strategy: Strategy = "surrogate"
     seed: int = 17
-    most: Count = 200  # candidates that are looked at at all
+    only: tuple[str, ...] = ()  # patterns of candidates' names (gguf-*, *-int8*); none: all
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("within", mode="before")
     @classmethod

@@ -1,0 +1,223 @@
+"""make bench-search: ways to search, replayed with many seeds over spaces that were measured whole, once.
+
+`--record NAME` measures a space (make search, to its end). A replay draws each figure anew within its interval, and takes
+the seconds that were measured. A full evaluation is one that was timed: what is cut or given up before costs less.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import random
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.kinds.table import catalogue
+from tasks.params.pipeline import Bound, Variant
+from tasks.records.search import Figure, Found, Rung, Step, Trial
+from tasks.search.coordinator import Coordinator
+from tasks.search.strategies import BySurrogate
+from tasks.search.study import InMemory, opened
+from tasks.search.wishes import Wishes, wishes
+from tests.bench.harness import Limit
+from tests.bench.rival_searches import RIVALS
+
+RECORDED = Path(__file__).with_name("recorded")
+NEAR = 0.95  # of the best objective
+SHARE = 0.15  # of the full evaluations
+SEEDS = 200
+KILLS = 20
+AT_ONCE: Mapping[Rung, int] = {"made": 2, "scored": 2, "timed": 4}
+OURS = "ours"
+LIMITS = {
+    "ours_reached": Limit(least=0.95), "ours_full_share": Limit(most=SHARE), "false_best": Limit(most=0.05),
+    "lost_or_twice": Limit(most=0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space that was measured whole."""
+
+    name: str
+    kind: str
+    gate: Mapping[str, Bound]
+    weights: Mapping[str, float]
+    trials: tuple[Trial, ...]
+
+    @property
+    def candidates(self) -> dict[str, Variant]:
+        """Recipes by name."""
+        return {one.name: Variant.model_validate(one.variant) for one in self.trials}
+
+    def asked(self, objective: str) -> Wishes:
+        """Wishes as they were when it was measured."""
+        known = catalogue(self.kind)
+        gate: dict[str, Bound | None] = dict.fromkeys(known.names, None) | dict(self.gate)
+        return wishes(known, objective, gate, {}, self.weights)
+
+    def full(self) -> int:
+        """How many were timed."""
+        return sum(one.standing == "measured" for one in self.trials)
+
+
+def read(file: Path) -> Space:
+    """A space from its file."""
+    raw = json.loads(gzip.decompress(file.read_bytes()))
+    gate = {name: Bound.model_validate(bound) for name, bound in raw["gate"].items()}
+    trials = tuple(Trial.model_validate(one) for one in raw["trials"])
+    return Space(raw["name"], raw["kind"], gate, raw["weights"], trials)
+
+
+def keep(name: str, kind: str, weights: Mapping[str, float], found: Found) -> Path:
+    """Write a space that a search measured to its end; figures that no wish asks about are left out."""
+    known = catalogue(kind)
+    asked = set(found.limits) | {"artifact_mb", "artifact_share", "probe_distance", "probe_agreement", "peak_rss_mb"}
+    asked |= {spec.name for spec in known if spec.axis is not None or spec.against}
+    trials = []
+    for one in found.trials:
+        steps = [
+            s.model_copy(update={"figures": {n: f for n, f in s.figures.items() if n in asked}}) for s in one.steps
+        ]
+        trials.append(one.model_copy(update={"steps": tuple(steps), "number": None, "dropped": False}))
+    told = {"name": name, "kind": kind, "gate": found.limits, "weights": dict(weights)}
+    told["trials"] = [one.model_dump(mode="json") for one in trials]
+    file = RECORDED / f"{name}.json.gz"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(gzip.compress(json.dumps(told).encode(), mtime=0))
+    return file
+
+
+@dataclass
+class Replay:
+    """A bench that hands out what was measured, with its noise drawn anew."""
+
+    space: Space
+    seed: int
+    clock: float = 0.0
+    timed: list[str] = field(default_factory=list)
+    _known: dict[str, Trial] = field(default_factory=dict)
+
+    def now(self) -> float:
+        """Seconds that it would have taken so far."""
+        return self.clock
+
+    def drop(self, name: str) -> None:
+        """Nothing is kept."""
+
+    def advance(self, names: Sequence[str], rung: Rung) -> Mapping[str, Step]:
+        """The recorded steps; what was never brought so far fails as it was given up."""
+        self._known = self._known or {one.name: one for one in self.space.trials}
+        found = {}
+        for name in names:
+            step = next((one for one in self._known[name].steps if one.rung == rung), None)
+            found[name] = (
+                self._drawn(name, step) if step else Step(rung=rung, ok=False, reason=self._known[name].reason)
+            )
+        taken = [one.seconds for one in found.values()]
+        self.clock += sum(taken) if rung == "timed" else max(taken, default=0.0)
+        if rung == "timed":
+            self.timed += names
+        return found
+
+    def _drawn(self, name: str, step: Step) -> Step:
+        if step.rung != "timed":  # conversions and scores repeat; what is timed does not
+            return step
+        dice = np.random.default_rng([self.seed, sum(map(ord, name))])
+        figures = {}
+        for metric, one in sorted(step.figures.items()):
+            low, high = one.ends
+            if one.value > 0 and low > 0 and high > low:
+                factor = math.exp(dice.normal(0, math.log(high / low) / 3.92))
+                figures[metric] = Figure(value=one.value * factor, low=low * factor, high=high * factor)
+            else:
+                figures[metric] = one
+        return step.model_copy(update={"figures": figures})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One replay."""
+
+    reached: float  # the chosen one's true objective, as a share of the best
+    false: bool  # whether it is worse than the best beyond noise
+    full: int  # full evaluations
+    seconds: float
+
+
+def replay(space: Space, objective: str, way: str, seed: int, most: int | None = None) -> Outcome:
+    """Search once; `most`: full evaluations after which it is stopped."""
+    wanted, bench = space.asked(objective), Replay(space, seed)
+    candidates = space.candidates
+    order = random.Random(seed).sample(list(candidates), len(candidates))
+    shuffled = {name: candidates[name] for name in order}
+    kinds: dict[str, Any] = {OURS: BySurrogate, **RIVALS}
+    strategy = kinds[way](shuffled, [], wanted, seed)
+    if most is not None:
+        strategy = _Stopped(strategy, bench, most)
+    found = Coordinator(wanted, strategy, bench, InMemory(), 1e9, AT_ONCE).run(opened(shuffled, []))
+    return _judged(space, wanted, found, bench)
+
+
+class _Stopped:
+    def __init__(self, inner: Any, bench: Replay, most: int) -> None:
+        self._inner, self._bench, self._most = inner, bench, most
+
+    def following(self, trials: Sequence[Trial]) -> list[str]:
+        return self._inner.following(trials) if len(self._bench.timed) < self._most else []
+
+
+def _judged(space: Space, wanted: Wishes, found: Found, bench: Replay) -> Outcome:
+    truth = {one.name: one for one in space.trials}
+    feasible = [one for one in space.trials if one.standing == "measured" and not wanted.broken(one.figures)]
+    sure = [one for one in feasible if not wanted.misses(one.figures)] or feasible
+    worth = {one.name: _worth(wanted, one) for one in feasible}
+    best = max(sure, key=lambda one: sum(worth[one.name]))
+    own = worth.get(found.best or "")
+    if own is None:
+        return Outcome(0.0, True, len(bench.timed), bench.clock)
+    short = (sum(worth[best.name]) - sum(own)) / 2
+    beyond = worth[best.name][0] > own[1]
+    assert truth
+    return Outcome(min(1.0, 2.0**-short), beyond, len(bench.timed), bench.clock)
+
+
+def _worth(wanted: Wishes, one: Trial) -> tuple[float, float]:
+    gains = wanted.gains(one.figures)
+    return wanted.worth(gains) if gains is not None else (-math.inf, -math.inf)
+
+
+def _many(job: tuple[Space, str, str, int, int | None]) -> Outcome:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return replay(*job)
+
+
+def compare(space: Space, objective: str, seeds: int) -> tuple[list[list[str]], dict[str, float]]:
+    """Ours to its own end, the rivals with as many full evaluations as ours took in the same seed."""
+    rows, figures = [], {}
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        ours = list(pool.map(_many, [(space, objective, OURS, seed, None) for seed in range(seeds)], chunksize=4))
+        outcomes = {OURS: ours}
+        for way in RIVALS:
+            jobs = [(space, objective, way, seed, one.full) for seed, one in enumerate(ours)]
+            outcomes[way] = list(pool.map(_many, jobs, chunksize=4))
+    for way, some in outcomes.items():
+        reached = sum(one.reached >= NEAR for one in some) / len(some)
+        wrong = sum(one.false for one in some) / len(some)
+        full = float(np.percentile([one.full / max(1, space.full()) for one in some], 95))
+        seconds = float(np.median([one.seconds for one in some]))
+        rows.append([space.name, objective, way, f"{reached:.1%}", f"{wrong:.1%}", f"{full:.0%}", f"{seconds:.0f}"])
+        figures[f"{space.name}/{objective}/{way}/reached"] = round(reached, 4)
+        if way == OURS:
+            figures |= {
+                f"{space.name}/{objective}/ours/false": wrong,
+                f"{space.name}/{objective}/ours/full_share": full,
+            }
+    return rows, figures
