@@ -34,7 +34,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro search test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
+.PHONY: help env lock run repro search test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -102,6 +102,12 @@ bench-serve: $(ENV)  ## what serving costs beside the bare session, one stream a
 
 bench-router: $(ENV)  ## what the router adds to a request
 	python -m tests.bench.router
+
+bench-search: $(ENV)  ## ways to search, replayed over spaces that were measured whole; and a search that is killed
+	python -m tests.bench.searching
+
+bench-kinds: $(ENV)  ## all kinds of model and variants beside fp32 and each ecosystem's own one-line export
+	python -m tests.bench.kinds
 
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
 	python -m flows.ui

@@ -1,7 +1,8 @@
 """make bench-search: ways to search, replayed with many seeds over spaces that were measured whole, once.
 
-`--record NAME` measures a space (make search, to its end). A replay draws each figure anew within its interval, and takes
-the seconds that were measured. A full evaluation is one that was timed: what is cut or given up before costs less.
+`--record NAME` keeps what the last search measured as a space of that name: run one to its end before, by chance
+(`edgewright search --strategy random --within 4h`). A replay draws each figure anew within its interval, and takes the
+seconds that were measured. A full evaluation is one that was timed: what is cut or given up before costs less.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import json
 import math
 import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -20,13 +25,17 @@ from typing import Any
 import numpy as np
 
 from tasks.kinds.table import catalogue
+from tasks.params.load import load_params
 from tasks.params.pipeline import Bound, Variant
 from tasks.records.search import Figure, Found, Rung, Step, Trial
 from tasks.search.coordinator import Coordinator
 from tasks.search.strategies import BySurrogate
 from tasks.search.study import InMemory, opened
 from tasks.search.wishes import Wishes, wishes
-from tests.bench.harness import Limit
+from tasks.sources.files import Source
+from tests import ROOT
+from tests.bench.harness import Figures, Limit, parser, tell
+from tests.bench.harness import main as harness_main
 from tests.bench.rival_searches import RIVALS
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -36,6 +45,7 @@ SEEDS = 200
 KILLS = 20
 AT_ONCE: Mapping[Rung, int] = {"made": 2, "scored": 2, "timed": 4}
 OURS = "ours"
+OBJECTIVES = {"causal-lm": ("weights", "decode"), "text-encoder": ("weights", "throughput")}
 LIMITS = {
     "ours_reached": Limit(least=0.95), "ours_full_share": Limit(most=SHARE), "false_best": Limit(most=0.05),
     "lost_or_twice": Limit(most=0),
@@ -81,8 +91,10 @@ def keep(name: str, kind: str, weights: Mapping[str, float], found: Found) -> Pa
     known = catalogue(kind)
     asked = set(found.limits) | {"artifact_mb", "artifact_share", "probe_distance", "probe_agreement", "peak_rss_mb"}
     asked |= {spec.name for spec in known if spec.axis is not None or spec.against}
-    trials = []
+    trials: list[Trial] = []
     for one in found.trials:
+        if one.standing == "open":
+            continue
         steps = [
             s.model_copy(update={"figures": {n: f for n, f in s.figures.items() if n in asked}}) for s in one.steps
         ]
@@ -175,7 +187,6 @@ class _Stopped:
 
 
 def _judged(space: Space, wanted: Wishes, found: Found, bench: Replay) -> Outcome:
-    truth = {one.name: one for one in space.trials}
     feasible = [one for one in space.trials if one.standing == "measured" and not wanted.broken(one.figures)]
     sure = [one for one in feasible if not wanted.misses(one.figures)] or feasible
     worth = {one.name: _worth(wanted, one) for one in feasible}
@@ -185,7 +196,6 @@ def _judged(space: Space, wanted: Wishes, found: Found, bench: Replay) -> Outcom
         return Outcome(0.0, True, len(bench.timed), bench.clock)
     short = (sum(worth[best.name]) - sum(own)) / 2
     beyond = worth[best.name][0] > own[1]
-    assert truth
     return Outcome(min(1.0, 2.0**-short), beyond, len(bench.timed), bench.clock)
 
 
@@ -199,9 +209,9 @@ def _many(job: tuple[Space, str, str, int, int | None]) -> Outcome:
     return replay(*job)
 
 
-def compare(space: Space, objective: str, seeds: int) -> tuple[list[list[str]], dict[str, float]]:
+def compare(space: Space, objective: str, seeds: int) -> tuple[list[list[str]], Figures]:
     """Ours to its own end, the rivals with as many full evaluations as ours took in the same seed."""
-    rows, figures = [], {}
+    rows, figures = list[list[str]](), Figures()
     with ProcessPoolExecutor(max_workers=2) as pool:
         ours = list(pool.map(_many, [(space, objective, OURS, seed, None) for seed in range(seeds)], chunksize=4))
         outcomes = {OURS: ours}
@@ -214,10 +224,118 @@ def compare(space: Space, objective: str, seeds: int) -> tuple[list[list[str]], 
         full = float(np.percentile([one.full / max(1, space.full()) for one in some], 95))
         seconds = float(np.median([one.seconds for one in some]))
         rows.append([space.name, objective, way, f"{reached:.1%}", f"{wrong:.1%}", f"{full:.0%}", f"{seconds:.0f}"])
-        figures[f"{space.name}/{objective}/{way}/reached"] = round(reached, 4)
+        figures[f"{space.name}/{objective}/{way}"] = reached
         if way == OURS:
-            figures |= {
-                f"{space.name}/{objective}/ours/false": wrong,
-                f"{space.name}/{objective}/ours/full_share": full,
-            }
+            figures |= {f"{space.name}/{objective}/false": wrong, f"{space.name}/{objective}/full": full}
     return rows, figures
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from tasks.search.coordinator import Coordinator
+from tasks.search.strategies import BySurrogate
+from tasks.search.study import Study, opened
+from tests.bench.searching import AT_ONCE, Replay, read
+
+space = read(Path(sys.argv[1]))
+
+class Logged(Replay):
+    def advance(self, names, rung):
+        time.sleep(0.02)
+        found = super().advance(names, rung)
+        with Path(sys.argv[3]).open("a") as log:
+            log.writelines(f"{name} {rung}\\n" for name in names)
+        return found
+
+wanted, candidates = space.asked("weights"), space.candidates
+study = Study(Path(sys.argv[2]), "one", candidates)
+print("begun", flush=True)
+bench = Logged(space, 1)
+found = Coordinator(wanted, BySurrogate(candidates, [], wanted, 1), bench, study, 1e9, AT_ONCE).run(
+    opened(candidates, study.recovered())
+)
+Path(sys.argv[4]).write_text(found.model_dump_json())
+"""
+
+
+def killed(space: Path, scratch: Path, times: int) -> Figures:
+    """Kill one search at so many moments; count rungs that were finished and done again, or lost, and the outcome."""
+    dice, out, log = random.Random(5), scratch / "found.json", scratch / "log.txt"
+    command = [sys.executable, "-c", KILLED, str(space), str(scratch / "study.db"), str(log), str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    under_way = 0
+    for _ in range(times):
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(dice.uniform(0.02, 0.6))
+            process.send_signal(signal.SIGKILL)
+        under_way += max(AT_ONCE.values())
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode or not out.exists():
+        return {"lost_or_twice": None, "kills": times}
+    found = Found.model_validate_json(out.read_text())
+    lines = log.read_text().splitlines()
+    twice = len(lines) - len(set(lines))
+    climbed = {f"{one.name} {step.rung}" for one in found.trials for step in one.steps}
+    lost = len(set(lines) - climbed)
+    return {"lost_or_twice": float(lost + max(0, twice - under_way)), "kills": times, "again_as_cut_off": float(twice)}
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def bench(scratch: Path, seeds: int, names: Sequence[str]) -> Figures:
+    """All recorded spaces, two objectives each; the worst of ours decides."""
+    figures, rows = Figures(), [["space", "objective", "way", "reached", "false best", "full, p95", "seconds, p50"]]
+    for file in sorted(RECORDED.glob("*.json.gz")):
+        space = read(file)
+        if names and space.name not in names:
+            continue
+        tell(f"{space.name}: {len(space.trials)} candidates, {space.full()} timed")
+        for objective in OBJECTIVES.get(space.kind, ("weights",)):
+            told, own = compare(space, objective, seeds)
+            rows += told
+            figures |= own
+    ours = [value for name, value in figures.items() if name.endswith(f"/{OURS}") and value is not None]
+    figures["ours_reached"] = min(ours, default=None)
+    for key, ending in (("ours_full_share", "/full"), ("false_best", "/false")):
+        some = [value for name, value in figures.items() if name.endswith(ending) and value is not None]
+        figures[key] = max(some, default=None)
+    largest = max(RECORDED.glob("*.json.gz"), key=lambda file: len(read(file).trials), default=None)
+    if largest is not None:
+        figures |= killed(largest, scratch, KILLS)
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    return figures
+
+
+def record(name: str) -> int:
+    """Keep the last search as a space."""
+    [*_, last] = sorted(Path("artifacts/search").glob("*/found.json"), key=lambda file: file.stat().st_mtime)
+    kind = Source.read(last.parent / "model" / "source.json").kind
+    params = load_params()
+    file = keep(name, kind, params.for_target().recommend.weights, Found.read(last))
+    space = read(file)
+    print(f"{file}: {len(space.trials)} candidates, {space.full()} timed")
+    return 0
+
+
+def main() -> int:
+    """Run it."""
+    made = parser("bench.searching", __doc__)
+    made.add_argument("--record", metavar="NAME", help="keep the last search as a space of this name")
+    made.add_argument("--seeds", type=int, default=SEEDS)
+    made.add_argument("--space", action="append", default=[], help="only these spaces")
+    told = made.parse_args()
+    if told.record:
+        return record(told.record)
+    return harness_main("bench-search", lambda scratch: bench(scratch, told.seeds, told.space), LIMITS)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
