@@ -177,7 +177,12 @@ def _run(
         with _pool(task_runner) as (pool, workers):
             bench = trials.Trials(place, params, entries, pool, progress.tell)
             bench.begin()
-            at_once: dict[Rung, int] = {"made": workers, "scored": workers, "timed": told.at_once}
+            at_once: dict[Rung, int] = {
+                "made": workers,
+                "glanced": told.at_once,
+                "scored": workers,
+                "timed": told.at_once,
+            }
             chosen_way = strategy(told.strategy, candidates, seeds, wanted, told.seed)
             coordinator = Coordinator(
                 wanted,

@@ -23,7 +23,10 @@ from tasks.hardware import cores
 from tasks.kinds import demands
 from tasks.kinds.evaluating import evaluate
 from tasks.kinds.table import catalogue
+from tasks.measure import guard, pairing
 from tasks.measure.benchmarks import Benchmarking
+from tasks.measure.passes import Passes
+from tasks.measure.session import Session, VariantTimings, run_blocks
 from tasks.params.pipeline import Params
 from tasks.records.artifact import Artifact
 from tasks.records.base import Record, write_text
@@ -39,6 +42,8 @@ from tasks.sources.files import Source
 
 SHARED = ("model", "data", "reference", "code", "assess", "hardware.json", "memo")
 KEY = "key.txt"  # beside an artifact: of all that it was made from
+GLANCE = 1.25  # factor within which one block tells a speed
+GLANCES = 3  # blocks between two of the reference then
 BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 2, "soak_s": 0.0, "energy": False}  # of a search's timings
 
 
@@ -174,8 +179,9 @@ class Trials:
         """Make or score some at the same time; time them in turns, with the device to itself."""
         if rung == "timed":
             return self._timed(names)
-        if rung == "scored":
+        if rung == "glanced":
             self._tune(names)
+            return self._glanced(names)
         work = make if rung == "made" else score
         futures = {self.pool.submit(work, self._job(name)): name for name in names}
         found = {}
@@ -207,6 +213,33 @@ class Trials:
             found.write(self.workspace.tuned(backend))
             write_text(place, json.dumps(found.settings, indent=2) + "\n")
             self.tell(f"{backend}: {found.reason}")
+
+    def _glanced(self, names: Sequence[str]) -> dict[str, Step]:
+        """One block of each between blocks of the reference: a first idea of its speed, within a wide interval."""
+        known = catalogue(Source.read(self.workspace.source).kind)
+        reference, began = self.params.reference, time.monotonic()
+        some = {name: self.entries[name] for name in (reference, *names)}
+        artifacts = {name: Artifact.read(self.workspace.artifact_record(name)) for name in some}
+        timing = Benchmarking(
+            self.workspace, self.params, some, artifacts, {}, known.phases, known.deciding, brief=True
+        )
+        requests, passes = timing.requests(list(some)), Passes(self.workspace.logs)
+        session = Session(reference, known.phases, known.deciding, timings={name: VariantTimings() for name in some})
+        order = pairing.schedule(reference, names, 1, GLANCES, self.params.data.seed, backwards=False)
+        settings = self.params.benchmark
+        with guard.device_to_itself():
+            run_blocks(session, order, lambda name: passes.time(name, requests[name]), settings.max_others_cores, 1)
+        seconds, found = (time.monotonic() - began) / len(names), {}
+        for name in names:
+            told = {}
+            for phase in known.deciding:
+                value = pairing.paired_median(session.blocks, name, reference, (phase, known.phases[phase]))
+                ratio = known.ratio_of(phase)
+                if value is not None and ratio is not None:
+                    told[ratio.name] = Figure(value=value, low=value / GLANCE, high=value * GLANCE)
+            failure = session.timings[name].failure or session.timings[reference].failure
+            found[name] = Step(rung="glanced", ok=not failure, reason=failure, figures=told, seconds=seconds)
+        return found
 
     def _timed(self, names: Sequence[str]) -> dict[str, Step]:
         known = catalogue(Source.read(self.workspace.source).kind)

@@ -107,10 +107,11 @@ class Benchmarking:
         with guard.device_to_itself():
             entries = {name: self.entries[name] for name in names}
             empty, passes = Session(reference, self.phases, self.deciding), Passes(self.workspace.logs)
-            made, session = measure(passes, entries, self._requests(names), empty, self.minima)
+            made, session = measure(passes, entries, self.requests(names), empty, self.minima)
         return found | {name: sized(made[name], self.artifacts[name]) for name in todo}, session
 
-    def _requests(self, names: Sequence[str]) -> dict[str, MeasureRequest]:
+    def requests(self, names: Sequence[str]) -> dict[str, MeasureRequest]:
+        """What child processes are told to measure, by variant."""
         kind, threads = Source.read(self.workspace.source).kind, cores.threads(self.params.benchmark.threads)
         return {
             name: MeasureRequest(

@@ -179,8 +179,16 @@ class Variant(Block):
     group_size: Annotated[int, Field(ge=0)] = 0  # 0: the backend's own granularity
     symmetric: bool = False
     ratio: Share = 1.0
-    bits: Annotated[float, Field(ge=0, le=16)] = 0.0  # per weight on average, for method mixed; 0: the method's own
+    bits: Annotated[float, Field(ge=0, le=16)] = 0.0  # per weight on average, for methods of mixed types; 0: its own
     quick: bool = False  # part of the quick profile
+
+    @model_validator(mode="after")
+    def _bits_where_types_are_mixed(self) -> Variant:
+        if bool(self.bits) != self.method.startswith("mixed"):
+            raise ValueError(
+                f"`bits` goes with methods of mixed types, not with {self.method!r}; such a method needs it"
+            )
+        return self
 
 
 def refuse_old_gates(gate: Any, where: str = "gate") -> None:

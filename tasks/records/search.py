@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from tasks.records.base import Record
 
-Rung = Literal["planned", "made", "scored", "timed"]
-RUNGS: tuple[Rung, ...] = ("planned", "made", "scored", "timed")
+Rung = Literal["planned", "made", "glanced", "scored", "timed"]
+RUNGS: tuple[Rung, ...] = ("planned", "made", "glanced", "scored", "timed")
 Standing = Literal["open", "cut", "failed", "measured"]
 
 

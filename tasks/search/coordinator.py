@@ -1,7 +1,8 @@
 """The search itself: one process asks the strategy, lets the bench work, writes down what came of it, and answers.
 
-A candidate goes up a ladder: planned, made (size, distance on the probe), scored (quality, in looks), timed (in turns
-with the reference). It is cut where a limit is surely broken, and left where it promises nothing over the best.
+A candidate goes up a ladder: planned, made (size, distance on the probe), glanced (one block of timing), scored
+(quality, in looks), timed (in turns with the reference). It is cut where a limit is surely broken, and left where it
+promises nothing over the best.
 """
 
 from __future__ import annotations

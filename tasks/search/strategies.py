@@ -14,8 +14,8 @@ from tasks.search.surrogate import Surrogate, improvement
 from tasks.search.wishes import FRONT, Wishes
 
 PROMISE = 0.01  # of a gain; where nothing open is expected to bring more, a search ends
-MEASURED = 4  # candidates that were measured before it may end so
-USUAL_S: Mapping[Rung, float] = {"made": 40.0, "scored": 30.0, "timed": 60.0}  # until one was seen
+MEASURED = 3  # candidates that were measured before it may end so
+USUAL_S: Mapping[Rung, float] = {"made": 40.0, "glanced": 12.0, "scored": 30.0, "timed": 60.0}  # until one was seen
 
 
 class Strategy(Protocol):

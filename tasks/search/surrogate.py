@@ -23,6 +23,7 @@ from tasks.search.wishes import Wishes, bound_of, span
 FEWEST = 3  # candidates that a model is learned from; with fewer anything is possible
 UNKNOWN = 2.0  # standard deviation where nothing was learned, in the model's scale
 CAREFUL = 1.3  # standard deviations are widened: noise of few points is told too small
+NEW = 0.5  # doublings by which the speed of a method that was never timed may differ from what its like suggest
 SMALL = 0.02  # of a gain in quality, below which differences count no more
 TOLD = ("artifact_mb", "probe_distance", "probe_agreement")  # figures of the rung `made` that later ones follow
 
@@ -39,6 +40,10 @@ class Guess:
         if self.sd <= 0:
             return float(self.mean >= threshold)
         return 0.5 * math.erfc((threshold - self.mean) / (self.sd * math.sqrt(2)))
+
+
+def _method(trial: Trial) -> tuple[str, ...]:
+    return tuple(str(trial.variant.get(key, "default")) for key in ("backend", "precision", "method"))
 
 
 def bent(spec: MetricSpec, gain: float) -> float:
@@ -63,6 +68,7 @@ class Surrogate:
         self._wanted, self._features = wanted, features
         self._trials = {one.name: one for one in trials}
         self._specs = {name: wanted.known[name] for name in wanted.metrics}
+        self._methods: dict[str, frozenset[tuple[str, ...]]] = {}
         self._cache: dict[tuple[str, bool], Any] = {}
 
     def guess(self, trial: Trial, name: str) -> Guess:
@@ -76,14 +82,25 @@ class Surrogate:
         if model is None:
             return Guess(*self._prior(name))
         mean, sd = model.predict(np.array([self._row(trial, made)]), return_std=True)
-        return Guess(float(mean[0]), CAREFUL * float(sd[0]) + 1e-3)
+        wide = CAREFUL * float(sd[0]) + 1e-3
+        if spec.group == "speed" and _method(trial) not in self._seen(name):
+            wide = math.hypot(wide, NEW)
+        return Guess(float(mean[0]), wide)
+
+    def _seen(self, name: str) -> frozenset[tuple[str, ...]]:
+        """Methods of which the metric is known."""
+        if name not in self._methods:
+            self._methods[name] = frozenset(_method(one) for one in self._trials.values() if name in one.figures)
+        return self._methods[name]
 
     def feasible(self, trial: Trial) -> float:
-        """Probability that all limits are kept, as if they were independent."""
-        chance = 1.0
-        for limit in self._wanted.limits:
-            chance *= self.guess(trial, limit.spec.name).above(threshold(limit))
-        return chance
+        """Probability that all limits are kept: that of the one most in doubt, as limits are kept and broken together.
+
+        A product would make what is not known yet look hopeless: metrics of quality follow each other.
+        """
+        return min(
+            (self.guess(trial, limit.spec.name).above(threshold(limit)) for limit in self._wanted.limits), default=1.0
+        )
 
     def worth(self, trial: Trial, shares: Mapping[str, float]) -> Guess:
         """The aims, weighted, in gains."""

@@ -52,7 +52,12 @@ def test_the_quick_profile_changes_what_it_names_and_nothing_else():
         ({"profile": "fast"}, "'full' or 'quick'"),
         ({"variants": {}}, "exactly one variant must have role: reference"),
         ({"variants": {**VARIANTS, "a b": {"backend": "gguf", "precision": "int8"}}}, "letters, digits"),
-        ({"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int8", "bits": 4}}}, "unknown parameter"),
+        ({"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int8", "bit": 4}}}, "did you mean 'bits'?"),
+        (
+            {"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int8", "bits": 4}}},
+            "methods of mixed types",
+        ),
+        ({"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int4", "method": "mixed"}}}, "needs it"),
         (
             {"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int8", "source": "variants/y"}}},
             "must be 'model' or 'variants/NAME'",
