@@ -120,7 +120,7 @@ def _with_candidates(params: Params, model: ModelProfile, wanted: Wishes) -> Par
     for limit in wanted.limits:
         gate[limit.spec.name] = Bound(min=limit.minimum, max=limit.maximum)
     changes = {
-        "variants": space(model.family, params.variants), "gate": gate, "profile": "full", "targets": {},
+        "variants": space(model.family, params.variants, model.experts), "gate": gate, "profile": "full", "targets": {},
         "benchmark": params.benchmark.model_copy(update=trials.BRIEF),
     }  # fmt: skip
     return params.model_copy(update=changes)

@@ -20,6 +20,7 @@ from tasks.params.pipeline import Benchmark, Convert, Data, Evaluate, Fetch
 from tasks.records.artifact import Check
 from tasks.records.base import Record
 from tasks.records.model import ModelProfile
+from tasks.records.plan import Recipe
 from tasks.records.quality import Evaluation
 from tasks.records.terms import Precision
 
@@ -196,6 +197,14 @@ class Preparing(Protocol):
 
     def calibration(self, data: Path) -> Calibration:
         """Read what a quantizer may look at."""
+        ...
+
+
+class Transforming(Protocol):
+    """Change a checkpoint before it is converted, so that every runtime gets it; asked by the stage `convert`."""
+
+    def transform(self, model: Path, recipe: Recipe, calibration: Calibration, out: Path, threads: int) -> None:
+        """Write the changed checkpoint to `out`; raises UnsupportedError for a model that has not what is changed."""
         ...
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tasks.backends.base import Work
 from tasks.backends.table import backend
-from tasks.kinds.base import Checked, CheckRequest
-from tasks.kinds.table import checking, family, preparing
+from tasks.kinds.base import Calibration, Checked, CheckRequest
+from tasks.kinds.table import checking, family, preparing, transforming
 from tasks.records.base import Record
 from tasks.records.plan import Recipe
 
@@ -35,16 +36,27 @@ def make(request: MakeRequest) -> Made:
     calibration = preparing(request.kind).calibration(request.data)
     out = request.out.resolve()
     out.mkdir(parents=True)
+    model, fewer = request.model.resolve(), out.with_name(f"{out.name}.fewer-experts")
+    try:
+        if request.recipe.experts < 1:
+            transforming(request.kind).transform(model, request.recipe, calibration, fewer, request.threads)
+            model = fewer
+        _convert(request, calibration, model, out)
+    finally:
+        shutil.rmtree(fewer, ignore_errors=True)
+    return Made(out=out)
+
+
+def _convert(request: MakeRequest, calibration: Calibration, model: Path, out: Path) -> None:
     work = Work(
         family=family(request.kind),
         calibration_arrays=calibration.arrays,
-        model=request.model.resolve(),
+        model=model,
         calibration=calibration.texts,
         threads=request.threads,
         intermediate=None if request.intermediate is None else request.intermediate.resolve(),
     )
     backend(request.recipe.backend).convert(work, request.recipe, out)
-    return Made(out=out)
 
 
 def check(request: CheckRequest) -> Checked:

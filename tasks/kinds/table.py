@@ -19,6 +19,7 @@ from tasks.kinds.base import (
     Preparing,
     Scoring,
     Timing,
+    Transforming,
 )
 from tasks.kinds.catalogue import Catalogue
 
@@ -123,6 +124,12 @@ def expanding(kind: str) -> Expanding:
 def preparing(kind: str) -> Preparing:
     """Find the module that prepares this kind's data."""
     found: Preparing = _module(kind, "preparing")
+    return found
+
+
+def transforming(kind: str) -> Transforming:
+    """Find the module that changes checkpoints of this kind; raises ConfigError where it has none."""
+    found: Transforming = _module(kind, "transforming")
     return found
 
 

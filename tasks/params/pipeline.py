@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks.params.base import Block, Count, Positive, Share
 from tasks.params.registered import AUTO, registered_name
-from tasks.records.terms import Backend, Precision, Role
+from tasks.records.terms import Backend, ExpertsBy, Precision, Role
 
 HOST = "host"  # the device that is this machine
 
@@ -180,7 +180,15 @@ class Variant(Block):
     symmetric: bool = False
     ratio: Share = 1.0
     bits: Annotated[float, Field(ge=0, le=16)] = 0.0  # per weight on average, for methods of mixed types; 0: its own
+    experts: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of each layer's experts that stays
+    experts_by: ExpertsBy = "reap"  # what tells which
     quick: bool = False  # part of the quick profile
+
+    @model_validator(mode="after")
+    def _fewer_experts_of_the_model(self) -> Variant:
+        if self.experts < 1 and self.source != "model":
+            raise ValueError(f"experts are taken out of the model itself: `source` must be model, not {self.source!r}")
+        return self
 
     @model_validator(mode="after")
     def _bits_where_types_are_mixed(self) -> Variant:

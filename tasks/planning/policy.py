@@ -29,6 +29,7 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         method_reason(name, variant),
         *other,
         *changes,
+        *_experts_note(variant, model),
         *_arithmetic_note(variant, hardware),
         *backend(variant.backend).TRAITS.notes(variant, model, hardware),
         *_policy_note(variant, hardware),
@@ -42,6 +43,8 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         symmetric=variant.symmetric,
         ratio=variant.ratio,
         bits=variant.bits,
+        experts=variant.experts,
+        experts_by=variant.experts_by,
         reasons=tuple(reasons),
     )
 
@@ -92,6 +95,13 @@ def fit_group(variant: Variant, widths: tuple[int, ...]) -> tuple[int, list[str]
     smallest = min(allowed, default=min(kernels.sizes))
     rest = ", ".join(str(width) for width in widths if width % smallest)
     return smallest, [f"group size {smallest}: layers of width {rest} cannot be grouped and stay unquantized"]
+
+
+def _experts_note(variant: Variant, model: ModelProfile) -> list[str]:
+    if variant.experts == 1 or not model.experts:
+        return []
+    kept = max(1, round(variant.experts * model.experts))
+    return [f"{kept} of {model.experts} experts of each layer stay, those worth most by {variant.experts_by}"]
 
 
 def _arithmetic_note(variant: Variant, hardware: Hardware) -> list[str]:

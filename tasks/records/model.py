@@ -29,6 +29,7 @@ class ModelProfile(Record):
     head_dim: int = 0
     vocabulary: int = 0
     context_length: int = 0
+    experts: int = 0  # of each layer that has any
     tied_embeddings: bool = False
     linear_input_sizes: tuple[int, ...] = ()  # distinct input widths of linear layers: what group sizes must divide
     memory_mb: dict[str, float]  # estimated weights + KV cache at full context, per precision

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tasks.records.base import Record, Support
-from tasks.records.terms import Backend, Framework, Precision, Role
+from tasks.records.terms import Backend, ExpertsBy, Framework, Precision, Role
 
 
 class FrameworkChoice(Record):
@@ -35,6 +35,8 @@ class Recipe(Record):
     symmetric: bool
     ratio: float  # share of layers at the low precision; the rest is int8
     bits: float = 0.0  # per weight on average, for method mixed
+    experts: float = 1.0  # share of each layer's experts that stays
+    experts_by: ExpertsBy = "reap"
     reasons: tuple[str, ...] = ()
 
 

@@ -8,17 +8,19 @@ from itertools import product
 
 from tasks.backends.base import Family
 from tasks.backends.table import MODULES, backend
-from tasks.backends.traits import Corner
+from tasks.backends.traits import AS_STORED, Corner
 from tasks.params.pipeline import Variant
 
 WIDTH = {"int8": 8.0, "int4": 4.0, "fp16": 16.0, "bf16": 16.0, "fp32": 32.0}
+FEWER_EXPERTS = (0.75, 0.5)
 SCALE_BITS = 20.0  # of a group's scale and zero point
 
 
-def space(family: Family, seeds: Mapping[str, Variant]) -> dict[str, Variant]:
+def space(family: Family, seeds: Mapping[str, Variant], experts: int = 0) -> dict[str, Variant]:
     """All candidates by name, those of `seeds` (the variants that the user has) first and under their own names.
 
-    Bases that they are made from (unquantized artifacts) are among them as rivals.
+    Bases that they are made from (unquantized artifacts) are among them as rivals. Of a model with `experts` the seeds
+    that are made from it are tried with fewer of them too.
     """
     found = dict(seeds)
     known = {_line(variant) for variant in seeds.values()}
@@ -31,6 +33,10 @@ def space(family: Family, seeds: Mapping[str, Variant]) -> dict[str, Variant]:
                 if _line(variant) not in known:
                     known.add(_line(variant))
                     found[_name(variant)] = variant
+    for name, seed in seeds.items() if experts else ():
+        if seed.role == "candidate" and seed.source == "model" and seed.method != AS_STORED and seed.experts == 1:
+            for share in FEWER_EXPERTS:
+                found[f"{name}-e{round(share * 100)}"] = seed.model_copy(update={"experts": share})
     return found
 
 
@@ -55,7 +61,7 @@ def _corner(name: str, corner: Corner, found: dict[str, Variant]) -> list[Varian
 def _line(variant: Variant) -> tuple[object, ...]:
     """What an artifact depends on."""
     one = variant
-    return one.backend, one.precision, one.method, one.group_size, one.symmetric, one.ratio, one.bits
+    return one.backend, one.precision, one.method, one.group_size, one.symmetric, one.ratio, one.bits, one.experts
 
 
 def _name(variant: Variant) -> str:
@@ -98,6 +104,6 @@ def features(variants: Mapping[str, Variant]) -> dict[str, list[float]]:
     found = {}
     for name, one in variants.items():
         group = math.log2(one.group_size) / 8 if one.group_size else 0.0
-        knobs = [group, float(one.symmetric), one.ratio, math.log2(bits(one)) / 5]
+        knobs = [group, float(one.symmetric), one.ratio, one.experts, math.log2(bits(one)) / 5]
         found[name] = [*(float(column in words[name]) for column in columns), *knobs]
     return found

@@ -77,7 +77,7 @@ def quantize(
     if not texts:
         raise UnsupportedError("a type for each tensor needs calibration texts, which were not given")
     exact = {one.name: one.values for one in _matrices(base)}
-    seen = observe(model, texts, threads, exact)
+    seen = observe(model, texts, threads, exact, _architecture(base))
     found = options(base, exact, seen, out.parent, method, threads)
     weights = sum(one.size for one in exact.values())
     kinds = choose(found, int(weights * bits / 8))
@@ -217,7 +217,9 @@ def _matrices(file: Path) -> Iterator[Matrix]:
             yield Matrix(one.name, str(one.tensor_type.name), int(one.n_bytes), values)
 
 
-def observe(model: Path, texts: Sequence[str], threads: int, exact: Mapping[str, Floats]) -> dict[str, Seen]:
+def observe(
+    model: Path, texts: Sequence[str], threads: int, exact: Mapping[str, Floats], architecture: str
+) -> dict[str, Seen]:
     """Read texts with the unquantized checkpoint; inputs and gradients by the names that GGUF gives its weights.
 
     Labels are drawn from the model's own predictions, so that the gradients are those of its Fisher information. Rows
@@ -267,7 +269,7 @@ def observe(model: Path, texts: Sequence[str], threads: int, exact: Mapping[str,
             break
     for handle in handles:
         handle.remove()
-    return _named(net, inputs, gradients, heads, exact)
+    return _named(net, inputs, gradients, heads, exact, architecture)
 
 
 def _is_head(net: Any, layer: Any) -> bool:
@@ -280,24 +282,16 @@ def _named(
     gradients: Mapping[str, list[Floats]],
     heads: Sequence[tuple[Floats, Floats]],
     exact: Mapping[str, Floats],
+    architecture: str,
 ) -> dict[str, Seen]:
-    from gguf import MODEL_ARCH, get_tensor_name_map
-
-    maps = [get_tensor_name_map(arch, net.config.num_hidden_layers) for arch in MODEL_ARCH]
+    names = _name_map(architecture, net.config.num_hidden_layers)
     found = {}
     for name in inputs:
         if not inputs[name] or not gradients[name]:
             continue
-        own = next(
-            (
-                named
-                for one in maps
-                if (named := one.get_name(f"{name}.weight", try_suffixes=(".weight",))) is not None and named in exact
-            ),
-            None,
-        )
+        own = str(names.get_name(f"{name}.weight", try_suffixes=(".weight",))) if names is not None else ""
         seen = Seen(np.concatenate(inputs[name]), np.concatenate(gradients[name]))
-        if own is not None and exact[own].shape == (seen.gradients.shape[1], seen.inputs.shape[1]):
+        if own in exact and exact[own].shape == (seen.gradients.shape[1], seen.inputs.shape[1]):
             order = _in_order(net.get_submodule(name).weight.detach().numpy(), exact[own])
             if order is not None:
                 found[own] = Seen(seen.inputs, seen.gradients[:, order])
@@ -307,6 +301,27 @@ def _named(
         if exact[head].shape == (slopes.shape[1], hidden.shape[1]):
             found[head] = Seen(hidden, slopes)
     return found
+
+
+def _architecture(file: Path) -> str:
+    from gguf import GGUFReader
+
+    return str(GGUFReader(file).fields["general.architecture"].contents())
+
+
+def _name_map(architecture: str, layers: int) -> Any:
+    """The names that GGUF gives the weights of an architecture; None of one that the package does not know."""
+    from gguf import MODEL_ARCH_NAMES, TensorNameMap
+
+    arch = next((key for key, name in MODEL_ARCH_NAMES.items() if name == architecture), None)
+    if arch is None:
+        return None
+    common = dict(TensorNameMap.block_mappings_cfg)  # an architecture's own names are written into those of all
+    try:
+        return TensorNameMap(arch, layers)
+    finally:
+        TensorNameMap.block_mappings_cfg.clear()
+        TensorNameMap.block_mappings_cfg.update(common)
 
 
 def _in_order(weight: Floats, stored: Floats) -> NDArray[np.intp] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tasks.errors import ModelError
+from tasks.kinds.causal_lm.experts import counted
 from tasks.kinds.causal_lm.weights import Weights, count
 from tasks.records.model import ModelProfile
 from tasks.records.terms import Precision
@@ -74,6 +75,7 @@ def describe(folder: Path) -> ModelProfile:
         head_dim=head_dim,
         vocabulary=int(config.get("vocab_size") or 0),
         context_length=context,
+        experts=counted(config),
         tied_embeddings=modality == "causal-lm" and weights.tied,
         linear_input_sizes=weights.input_sizes,
         memory_mb={name: memory_mb(weights, name, cache_bytes) for name in get_args(Precision)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -72,6 +73,7 @@ def _module(folder: Path, told: Encoder) -> Any:
     from transformers import AutoModel
 
     encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    _refuse_contradictions(folder, encoder)
 
     class Whole(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -90,6 +92,25 @@ def _module(folder: Path, told: Encoder) -> Any:
             return torch.nn.functional.normalize(pooled, p=2.0, dim=1) if told.normalize else pooled
 
     return Whole().eval()
+
+
+def _refuse_contradictions(folder: Path, encoder: Any) -> None:
+    """Raise ModelError where the files name another model than the weights make, or know more tokens than it has."""
+    from tokenizers import Tokenizer
+
+    named = (json.loads((folder / "config.json").read_text()).get("architectures") or [""])[0]
+    family, made = named.partition("For")[0].removesuffix("Model"), type(encoder).__name__
+    if family and family != made.removesuffix("Model"):
+        raise ModelError(
+            f"{folder.name}: config.json names {named}, but its model_type makes a {made}; mend one of both"
+        )
+    words, rows = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size(), _words(encoder)
+    if words > rows:
+        raise ModelError(f"{folder.name}: its tokenizer knows {words} tokens, and its model {rows}; they are no pair")
+
+
+def _words(encoder: Any) -> int:
+    return int(encoder.get_input_embeddings().num_embeddings)
 
 
 def _export(module: Any, file: Path) -> None:
@@ -111,7 +132,7 @@ def _compare(module: Any, file: Path) -> None:
     import torch
 
     dice = np.random.default_rng(0)
-    ids = dice.integers(5, 1000, size=(3, 19)).astype(np.int64)
+    ids = dice.integers(5, min(1000, _words(module.encoder)), size=(3, 19)).astype(np.int64)
     mask = (np.arange(19)[None] < np.array([[19], [11], [4]])).astype(np.int64)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     [ours] = session.run([VECTOR], {IDS: ids, MASK: mask})
