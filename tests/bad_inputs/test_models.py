@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[make.Make, str]] = {
     "an adapter without weights": (make.lora(change=lambda s: {}), "without adapter_model.safetensors"),
     "an adapter of prompts": (make.lora(peft_type="PROMPT_TUNING"), "of the kind PROMPT_TUNING, which is no change"),
     # its own kind
-    "an encoder": (make.settings(architectures=["BertForMaskedLM"]), "names BertForMaskedLM, but its model_type makes a LlamaModel"),
+    "an encoder": (make.settings(architectures=["BertForMaskedLM"]), "but its model_type makes a LlamaModel"),
     "a classifier": (make.settings(architectures=["LlamaForSequenceClassification"]), "is a classifier of texts"),
     "code of its own": (
         make.settings(architectures=["MineForCausalLM"], auto_map={"AutoModelForCausalLM": "mine.Mine"}),

@@ -19,7 +19,8 @@ from tasks.params.pipeline import Variant
 from tests import tiny
 from tests.factories import recipe
 
-EXPERTS, CHOSEN, WORDS = 8, 2, 64
+pytestmark = pytest.mark.model
+EXPERTS, CHOSEN = 8, 2
 COLOURS = ("red", "blue", "green", "one", "two", "three")
 TEXTS = tuple(f"{COLOURS[n % 6]} house number {n} by the long road" for n in range(24))
 
