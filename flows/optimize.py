@@ -186,7 +186,7 @@ def runner(kind: str) -> Any:
 
     address = os.environ.get("DASK_ADDRESS")
     if address:
-        _check_scheduler(address)
+        check_scheduler(address)
         return DaskTaskRunner(address=address)
     # memory_limit 0: a stage bounds its own children; Dask would kill a worker over its idea of a share.
     return DaskTaskRunner(
@@ -199,7 +199,8 @@ def runner(kind: str) -> Any:
     )
 
 
-def _check_scheduler(address: str) -> None:
+def check_scheduler(address: str) -> None:
+    """Raise ResourceError where no scheduler answers at the address."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, get_args
@@ -48,9 +48,8 @@ from tasks.search.wishes import Floor, Wishes, impossible, wishes
 from tasks.sources.files import Source
 
 BEFORE = ("fetch", "data", "reference", "assess")  # stages that a search stands on
-SHORT = {"retention": ("retention", "min"), "size_mb": ("artifact_mb", "max"), "memory_mb": ("peak_rss_mb", "max")}
+SHORT = {"size_mb": "artifact_mb", "memory_mb": "peak_rss_mb"}  # as the command says it
 P95 = ("inter_token_p95_ms", "latency_ms")  # the slowest, by kind of model
-WORKERS = 2
 
 
 def search(
@@ -107,7 +106,7 @@ def _search(params: Params, told: Search, task_runner: str, dry_run: bool) -> in
 def _metric(name: str, names: tuple[str, ...]) -> str:
     if name == "p95_ms":
         return next((one for one in P95 if one in names), P95[0])
-    return SHORT[name][0] if name in SHORT else name
+    return SHORT.get(name, name)
 
 
 def _asked(wanted: Wishes) -> str:
@@ -116,12 +115,13 @@ def _asked(wanted: Wishes) -> str:
 
 def _with_candidates(params: Params, model: ModelProfile, wanted: Wishes) -> Params:
     """All candidates as variants, gates as the search's limits, timings brief."""
+    counts_energy = any(wanted.known[name].group == "energy" for name in wanted.metrics)
     gate: dict[str, Bound | None] = dict.fromkeys(wanted.known.names, None)
     for limit in wanted.limits:
         gate[limit.spec.name] = Bound(min=limit.minimum, max=limit.maximum)
     changes = {
         "variants": space(model.family, params.variants, model.experts), "gate": gate, "profile": "full", "targets": {},
-        "benchmark": params.benchmark.model_copy(update=trials.BRIEF),
+        "benchmark": params.benchmark.model_copy(update=trials.brief(counts_energy)),
     }  # fmt: skip
     return params.model_copy(update=changes)
 
@@ -209,31 +209,27 @@ def _name(params: Params, told: Search, wanted: Wishes, place: Workspace) -> str
 @contextmanager
 def _pool(task_runner: str) -> Iterator[tuple[Executor, int]]:
     """Where candidates are made and scored: here, two at a time, or on Dask (a local cluster, or DASK_ADDRESS)."""
-    if task_runner == "dask":
-        from distributed import Client, LocalCluster
+    from flows.optimize import DASK_WORKERS, check_scheduler, threads_shared, workers
 
-        address = os.environ.get("DASK_ADDRESS")
-        cluster = (
-            None
-            if address
-            else LocalCluster(  # type: ignore[no-untyped-call]
-                n_workers=WORKERS, threads_per_worker=1, dashboard_address=None
-            )
-        )
-        with Client(address or cluster) as client:  # type: ignore[no-untyped-call]
-            os.environ["EDGEWRIGHT_THREADS"] = str(trials.threads_each(WORKERS))
-            client.run(os.environ.__setitem__, "EDGEWRIGHT_THREADS", str(trials.threads_each(WORKERS)))
-            try:
-                yield client.get_executor(), max(WORKERS, len(client.scheduler_info()["workers"]))
-            finally:
-                del os.environ["EDGEWRIGHT_THREADS"]
-                if cluster is not None:
-                    cluster.close()
+    if task_runner != "dask":
+        with threads_shared(), ThreadPoolExecutor(max_workers=workers()) as pool:
+            yield pool, workers()
         return
-    from flows.optimize import threads_shared, workers
+    from distributed import Client, LocalCluster
 
-    with threads_shared(), ThreadPoolExecutor(max_workers=workers()) as pool:
-        yield pool, workers()
+    address = os.environ.get("DASK_ADDRESS")
+    with ExitStack() as open_:
+        open_.enter_context(threads_shared())
+        if address:
+            check_scheduler(address)
+            client = open_.enter_context(Client(address))  # type: ignore[no-untyped-call]
+        else:
+            own = LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=DASK_WORKERS, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
+            )
+            client = open_.enter_context(Client(open_.enter_context(own)))  # type: ignore[no-untyped-call]
+        client.run(os.environ.__setitem__, "EDGEWRIGHT_THREADS", os.environ["EDGEWRIGHT_THREADS"])
+        yield client.get_executor(), len(client.scheduler_info()["workers"])
 
 
 def _end(place: Workspace, params: Params, wanted: Wishes, found: Found) -> int:

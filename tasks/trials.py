@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from tasks.convert import convert
 from tasks.errors import DataError
 from tasks.evaluate import asked
-from tasks.hardware import cores
 from tasks.kinds import demands
 from tasks.kinds.evaluating import evaluate
 from tasks.kinds.table import catalogue
@@ -44,7 +44,13 @@ SHARED = ("model", "data", "reference", "code", "assess", "hardware.json", "memo
 KEY = "key.txt"  # beside an artifact: of all that it was made from
 GLANCE = 1.25  # factor within which one block tells a speed
 GLANCES = 3  # blocks between two of the reference then
-BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 2, "soak_s": 0.0, "energy": False}  # of a search's timings
+BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 2}  # of a search's timings
+NO_SOAK = {"soak_s": 0.0, "energy": False}
+
+
+def brief(counts_energy: bool) -> dict[str, Any]:
+    """What a search changes of the block `benchmark`: no soak, unless energy, which is counted in it, is asked for."""
+    return BRIEF if counts_energy else BRIEF | NO_SOAK
 
 
 def workspace(main: Workspace) -> Workspace:
@@ -258,8 +264,3 @@ class Trials:
             else Step(rung="timed", ok=False, reason=found[name].busy or found[name].reason, seconds=seconds)
             for name in names
         }
-
-
-def threads_each(workers: int) -> int:
-    """Cores for each of the jobs that run at the same time."""
-    return max(1, cores.usable_cores() // max(1, workers))

@@ -100,8 +100,9 @@ def fit_group(variant: Variant, widths: tuple[int, ...]) -> tuple[int, list[str]
 def _experts_note(variant: Variant, model: ModelProfile) -> list[str]:
     if variant.experts == 1 or not model.experts:
         return []
-    kept = max(1, round(variant.experts * model.experts))
-    return [f"{kept} of {model.experts} experts of each layer stay, those worth most by {variant.experts_by}"]
+    return [
+        f"{variant.experts:.0%} of the {model.experts} experts of each layer stay, the best by {variant.experts_by}"
+    ]
 
 
 def _arithmetic_note(variant: Variant, hardware: Hardware) -> list[str]:

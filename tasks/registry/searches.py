@@ -9,8 +9,7 @@ from pathlib import Path
 from tasks.records.search import Found
 from tasks.registry import fields, store
 from tasks.registry.experiments import experiment_id
-
-KIND = "edgewright.kind"
+from tasks.registry.tags import KIND
 
 
 def record(found: Found, experiment: str, model: str) -> str:

@@ -7,10 +7,11 @@ promises nothing over the best.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tasks.kinds.demands import Limit
 from tasks.records.search import Found, Miss, Rung, Step, Trial, Volume
 from tasks.search import front
 from tasks.search.strategies import Strategy, next_rung
@@ -112,9 +113,9 @@ class Coordinator:
                 found.append([sum(own) / 2 for own in gains.values()])
         return front.volume(found)
 
-    def _measured(self, trials: object, feasible: bool) -> list[Trial]:
-        every: list[Trial] = [one for one in trials if one.standing == "measured"]  # type: ignore[attr-defined]
-        return [one for one in every if not self.wanted.broken(one.figures)] if feasible else every
+    def _measured(self, trials: Iterable[Trial], feasible: bool) -> list[Trial]:
+        every = [one for one in trials if one.standing == "measured"]
+        return [one for one in every if self.wanted.feasible(one.figures)] if feasible else every
 
     def _make_room(self, known: dict[str, Trial]) -> None:
         """Delete artifacts within the disk budget: those given up first, then those that are beaten."""
@@ -177,9 +178,8 @@ class Coordinator:
         return min(some, key=lambda one: sum(miss.by for miss in self.wanted.misses(one.figures)), default=None)
 
 
-def _bound(limit: object) -> dict[str, float]:
-    least = getattr(limit, "minimum", None)
-    return {"min": least} if least is not None else {"max": getattr(limit, "maximum", 0.0) or 0.0}
+def _bound(limit: Limit) -> dict[str, float]:
+    return {"min" if limit.minimum is not None else "max": bound_of(limit)}
 
 
 def _line(one: Trial, step: Step) -> str:

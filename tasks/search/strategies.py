@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -73,7 +74,7 @@ class BySurrogate(_Base):
         return self._kept
 
     def _broken(self, one: Trial) -> bool:
-        return bool(self._wanted.broken(one.figures))
+        return not self._wanted.feasible(one.figures)
 
     def _shares(self, number: int, trials: Sequence[Trial]) -> Mapping[str, float]:
         if self._wanted.objective != FRONT:
@@ -104,20 +105,8 @@ class BySurrogate(_Base):
         return max(1.0, sum(near) / len(near)) if near else USUAL_S[rung]
 
 
-class AtRandom(_Base):
-    """Candidates in an order of chance, each to its end before the next."""
-
-    def following(self, trials: Sequence[Trial]) -> list[str]:
-        """See `Strategy`."""
-        dice = random.Random(self._seed)  # noqa: S311
-        order = dice.sample(sorted(self._candidates), len(self._candidates))
-        still = {one.name: one for one in trials if one.standing == "open"}
-        begun = [name for name in order if name in still and still[name].steps]
-        return [*begun, *(name for name in order if name in still and not still[name].steps)]
-
-
-class ByTpe(_Base):
-    """Optuna's tree-structured Parzen estimator over the whole conditional space, each candidate to its end."""
+class OneAtATime(_Base, ABC):
+    """Follows each candidate to its end before it asks for the next; the seeds come first."""
 
     def following(self, trials: Sequence[Trial]) -> list[str]:
         """See `Strategy`."""
@@ -126,15 +115,38 @@ class ByTpe(_Base):
         if begun or not still:
             return begun
         first = [name for name in self._seeds if name in still]
-        return first[:1] or [self._asked(trials, list(still))]
+        return first[:1] or [self.asked(trials, list(still))]
 
-    def _asked(self, trials: Sequence[Trial], still: Sequence[str]) -> str:
-        study = told(self._wanted, self._candidates, trials, self._seed)
-        for _ in range(50):
-            name = nearest(study.ask(choices(self._candidates)).params, self._candidates, still)
-            if name is not None:
-                return name
-        return still[0]
+    @abstractmethod
+    def asked(self, trials: Sequence[Trial], still: Sequence[str]) -> str:
+        """The next of those that were not begun."""
+
+
+class AtRandom(OneAtATime):
+    """Candidates in an order of chance."""
+
+    def asked(self, trials: Sequence[Trial], still: Sequence[str]) -> str:
+        """See `OneAtATime`."""
+        dice = random.Random(self._seed)  # noqa: S311
+        left = set(still)
+        return next(name for name in dice.sample(sorted(self._candidates), len(self._candidates)) if name in left)
+
+
+class ByTpe(OneAtATime):
+    """Optuna's tree-structured Parzen estimator over the whole conditional space."""
+
+    def asked(self, trials: Sequence[Trial], still: Sequence[str]) -> str:
+        """See `OneAtATime`."""
+        return suggested(told(self._wanted, self._candidates, trials, self._seed), self._candidates, still)
+
+
+def suggested(study: Any, candidates: Mapping[str, Variant], still: Sequence[str]) -> str:
+    """What a study asks for, as the nearest candidate that is left."""
+    for _ in range(50):
+        name = nearest(study.ask(choices(candidates)).params, candidates, still)
+        if name is not None:
+            return name
+    return still[0]
 
 
 def told(

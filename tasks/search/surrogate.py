@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks.kinds.catalogue import MetricSpec
 from tasks.kinds.demands import Limit
-from tasks.records.search import Trial
+from tasks.records.search import Figure, Trial
 from tasks.search.wishes import Wishes, bound_of, span
 
 FEWEST = 3  # candidates that a model is learned from; with fewer anything is possible
@@ -122,7 +122,7 @@ class Surrogate:
 
     def _told(self, trial: Trial) -> list[float] | None:
         figures = trial.figures
-        if any(name not in figures for name in TOLD[:1]):
+        if TOLD[0] not in figures:
             return None
         values = [figures[name].value if name in figures else math.nan for name in TOLD]
         size, distance, agreement = values
@@ -159,8 +159,6 @@ class Surrogate:
 
 def threshold(limit: Limit) -> float:
     """The least gain in the model's scale that keeps a limit."""
-    from tasks.records.search import Figure
-
     return bent(limit.spec, span(limit.spec, Figure(value=bound_of(limit)))[0])
 
 

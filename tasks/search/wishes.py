@@ -89,6 +89,10 @@ class Wishes:
                 return f"{limit.spec.title} {figure.value:.4g}, {said(limit)}"
         return ""
 
+    def feasible(self, figures: Mapping[str, Figure]) -> bool:
+        """Whether no limit is broken or unknown; intervals may hold one."""
+        return all(miss.open for miss in self.misses(figures))
+
     def misses(self, figures: Mapping[str, Figure]) -> tuple[Miss, ...]:
         """Limits that the values do not keep, or not surely; one that is unknown counts as missed by all of it."""
         found = []
@@ -166,7 +170,7 @@ def said(limit: Limit) -> str:
 
 @dataclass(frozen=True)
 class Floor:
-    """The least or most of a metric that anything in the space can give, by a bound that no measurement can break."""
+    """The least of a metric that anything in the space can give, by a bound that no measurement can break."""
 
     metric: str
     value: float
@@ -184,10 +188,5 @@ def impossible(wanted: Wishes, floors: tuple[Floor, ...]) -> tuple[str, ...]:
                 found.append(
                     f"{limit.spec.title}: at most {limit.maximum:g} is wanted, and {floor.by} gives {floor.value:.4g} "
                     f"at the least; the nearest that can be met is {{{limit.spec.name}: {{max: {floor.value:.4g}}}}}"
-                )
-            if limit.minimum is not None and floor.value < limit.minimum:
-                found.append(
-                    f"{limit.spec.title}: at least {limit.minimum:g} is wanted, and {floor.by} gives {floor.value:.4g} "
-                    f"at the most; the nearest that can be met is {{{limit.spec.name}: {{min: {floor.value:.4g}}}}}"
                 )
     return tuple(found)

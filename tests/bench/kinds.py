@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.backends.onnx.names import FILE
+from tasks.backends.openvino.graphs import FILE as OPENVINO_FILE
 from tasks.evaluate import asked
 from tasks.kinds import demands
 from tasks.kinds.catalogue import Catalogue, MetricSpec
@@ -33,7 +34,6 @@ from tests.bench.harness import Figures, Limit, copy, main, parser, tell, timed
 
 MODELS = {"minilm": "minilm", "digits": "digits", "efficientnet": "efficientnet-lite0"}
 BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 2, "soak_s": 0.0, "energy": False}
-OpenVINO = "openvino_model.xml"
 
 
 def ort_dynamic(model: Path, data: Path, out: Path) -> None:
@@ -48,7 +48,7 @@ def nncf_weights(model: Path, data: Path, out: Path) -> None:
     import nncf
     import openvino as ov
 
-    ov.save_model(nncf.compress_weights(ov.Core().read_model(model / FILE)), out / OpenVINO)
+    ov.save_model(nncf.compress_weights(ov.Core().read_model(model / FILE)), out / OPENVINO_FILE)
 
 
 def nncf_full(model: Path, data: Path, out: Path) -> None:
@@ -57,7 +57,7 @@ def nncf_full(model: Path, data: Path, out: Path) -> None:
     import openvino as ov
 
     rows = [dict(row) for row in preparing(Source.read(model / "source.json").kind).calibration(data).arrays]
-    ov.save_model(nncf.quantize(ov.Core().read_model(model / FILE), nncf.Dataset(rows)), out / OpenVINO)
+    ov.save_model(nncf.quantize(ov.Core().read_model(model / FILE), nncf.Dataset(rows)), out / OPENVINO_FILE)
 
 
 ONE_LINES: Mapping[str, tuple[str, Callable[[Path, Path, Path], None]]] = {
@@ -148,7 +148,7 @@ def bench(scratch: Path, names: list[str]) -> Figures:
 
 def best(name: str, known: Catalogue, found: tuple[ScoreRow, ...]) -> Figures:
     """Speed of the fastest that keeps the first gate of quality, ours and theirs, and their ratio."""
-    quality, speed, _ = columns(known)[0], columns(known)[1], None
+    quality, speed = columns(known)[:2]
     limits = {one.spec.name: one for one in demands.limits(known, load_params().gate)}
 
     def keeps(row: ScoreRow) -> bool:

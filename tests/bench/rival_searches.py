@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.params.pipeline import Variant
 from tasks.records.search import Trial
-from tasks.search.strategies import AtRandom, ByTpe, _Base, choices, nearest, point, told
+from tasks.search.strategies import AtRandom, ByTpe, OneAtATime, _Base, choices, point, suggested, told
 from tasks.search.wishes import Wishes
 
 POPULATION = 6
@@ -23,36 +23,17 @@ def value(wanted: Wishes, one: Trial) -> float:
     return sum(wanted.worth(gains)) / 2 - 4 * sum(miss.by for miss in wanted.misses(one.figures) if not miss.open)
 
 
-class _Whole(_Base):
-    """Asks for one candidate at a time and follows it to its end."""
-
-    def following(self, trials: Sequence[Trial]) -> list[str]:
-        still = {one.name: one for one in trials if one.standing == "open"}
-        begun = [name for name, one in still.items() if one.steps]
-        if begun or not still:
-            return begun
-        return [self.asked(trials, list(still))]
-
-    def asked(self, trials: Sequence[Trial], still: Sequence[str]) -> str:
-        raise NotImplementedError
-
-
-class ByNsga(_Whole):
+class ByNsga(OneAtATime):
     """Optuna's NSGA-II with a small population."""
 
     def asked(self, trials: Sequence[Trial], still: Sequence[str]) -> str:
         import optuna
 
         sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=self._seed + len(still))
-        study = told(self._wanted, self._candidates, trials, self._seed, sampler)
-        for _ in range(40):
-            name = nearest(study.ask(choices(self._candidates)).params, self._candidates, still)
-            if name is not None:
-                return name
-        return still[0]
+        return suggested(told(self._wanted, self._candidates, trials, self._seed, sampler), self._candidates, still)
 
 
-class ByHillClimbing(_Whole):
+class ByHillClimbing(OneAtATime):
     """From the best so far to a neighbour that differs in one knob; without one, from a new place."""
 
     def asked(self, trials: Sequence[Trial], still: Sequence[str]) -> str:
@@ -97,7 +78,7 @@ class ByHalving(_Base):
         return next(spec.name for spec in self._wanted.axes.values() if spec.group == "quality")
 
 
-class ByOlive(_Whole):
+class ByOlive(OneAtATime):
     """Olive's own TPE sampler class, fed as its engine feeds it; points that are no recipe are told as worthless."""
 
     def __init__(self, candidates: Mapping[str, Variant], seeds: Sequence[str], wanted: Wishes, seed: int) -> None:
@@ -118,15 +99,15 @@ class ByOlive(_Whole):
             self._sampler.record_feedback_signal(index, signal)
             del self._waiting[name]
         for _ in range(60):
-            suggested = self._sampler.suggest()
-            if suggested is None:
+            offered = self._sampler.suggest()
+            if offered is None:
                 break
-            asked = {key: told_of for key, (_, told_of) in suggested.values["recipe"][1].items()}
+            asked = {key: told_of for key, (_, told_of) in offered.values["recipe"][1].items()}
             exact = [name for name in still if point(self._candidates[name]) == asked]
             if exact:
-                self._waiting[exact[0]] = suggested.index
+                self._waiting[exact[0]] = offered.index
                 return exact[0]
-            self._sampler.record_feedback_signal(suggested.index, {"worth": SimpleNamespace(value=-5.0)})
+            self._sampler.record_feedback_signal(offered.index, {"worth": SimpleNamespace(value=-5.0)})
         return random.Random(self._seed + len(still)).choice(list(still))
 
 

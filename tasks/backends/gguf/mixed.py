@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ def quantize(
         raise UnsupportedError(f"{method} needs `bits`, how many each weight may take on average: from 4 to 8")
     if not texts:
         raise UnsupportedError("a type for each tensor needs calibration texts, which were not given")
+    _refuse_stacked(base)
     exact = {one.name: one.values for one in _matrices(base)}
     seen = observe(model, texts, threads, exact, _architecture(base))
     found = options(base, exact, seen, out.parent, method, threads)
@@ -85,6 +87,14 @@ def quantize(
     print(f"types of {len(kinds)} tensors: {in_words(kinds)}; predicted divergence {lost:.4g} nats", flush=True)
     write(base, out, kinds, {name: one.importance for name, one in seen.items()}, threads)
     return kinds
+
+
+def _refuse_stacked(base: Path) -> None:
+    """Raise UnsupportedError for stacked experts: they would stand outside of the bits that were asked for."""
+    from gguf import GGUFReader
+
+    if any(len(one.shape) > 2 for one in GGUFReader(base).tensors):
+        raise UnsupportedError("types are mixed for weights with two axes; this model has stacked experts")
 
 
 def choose(found: Mapping[str, Sequence[Option]], budget: int) -> dict[str, str]:
@@ -164,10 +174,7 @@ def write(base: Path, out: Path, kinds: Mapping[str, str], importance: Mapping[s
 
     from tasks.backends.gguf.making import quantize as whole
 
-    entries = [
-        (f"^{name.replace('.', chr(92) + '.')}$".encode(), int(GGMLQuantizationType[kind]))
-        for name, kind in kinds.items()
-    ]
+    entries = [(f"^{re.escape(name)}$".encode(), int(GGMLQuantizationType[kind])) for name, kind in kinds.items()]
     rows = (llama_cpp.llama_model_tensor_override * (len(entries) + 1))()
     for row, (pattern, kind) in zip(rows, entries, strict=False):
         row.pattern, row.type = pattern, kind

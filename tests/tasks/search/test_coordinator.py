@@ -72,6 +72,22 @@ def test_what_fails_is_kept_with_its_reason_and_the_rest_goes_on():
     assert found.best not in (None, top)
 
 
+def test_a_candidate_without_a_figure_that_a_limit_asks_for_never_wins():
+    class Silent(Table):
+        def advance(self, names, rung):
+            found = super().advance(names, rung)
+            return {
+                name: step.model_copy(
+                    update={"figures": {n: f for n, f in step.figures.items() if n != "decode_long_speedup"}}
+                )
+                for name, step in found.items()
+            }
+
+    found = run(asked("decode", **GATES, decode_long_speedup={"min": 1.0}), Silent(world()))
+    assert found.best is None
+    assert "decode_long_speedup" in {miss.metric for miss in found.misses}
+
+
 def test_the_time_ends_it_and_what_was_left_is_counted():
     variants = world()
     bench = Table(variants)
