@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,8 +30,6 @@ from tasks.params.load import FOUND, load_params
 from tasks.params.pipeline import Bound, Params
 from tasks.params.searching import Search, Strategy, seconds
 from tasks.params.whole import load_whole
-from tasks.planning.plan import plan
-from tasks.planning.selection import ranked_backends, select
 from tasks.records.base import write_text
 from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
@@ -40,11 +37,12 @@ from tasks.records.plan import PlanEntry
 from tasks.records.search import Found, Rung
 from tasks.run.stage import run_stage
 from tasks.run.workspace import Workspace
+from tasks.search import candidates as candidates_of
 from tasks.search import page, study
 from tasks.search.coordinator import Coordinator
-from tasks.search.space import bits, least_bits, space
+from tasks.search.space import bits
 from tasks.search.strategies import strategy
-from tasks.search.wishes import Floor, Wishes, impossible, wishes
+from tasks.search.wishes import Wishes, impossible, wishes
 from tasks.sources.files import Source
 
 BEFORE = ("fetch", "data", "reference", "assess")  # stages that a search stands on
@@ -84,10 +82,11 @@ def _search(params: Params, told: Search, task_runner: str, dry_run: bool) -> in
     limits = {_metric(name, known.names): bound for name, bound in told.limits.items()}
     wanted = wishes(known, told.objective, params.for_target().gate, limits, params.for_target().recommend.weights)
     model, hardware = ModelProfile.read(place.profile), Hardware.read(place.hardware)
-    own = _with_candidates(params, model, wanted)
-    entries, excluded = _planned(own, hardware, model, told.only)
+    counts_energy = any(wanted.known[name].group == "energy" for name in wanted.metrics)
+    own = candidates_of.with_candidates(params, model, wanted, trials.brief(counts_energy))
+    entries, excluded = candidates_of.planned(own, hardware, model, told.only, params.variants)
     candidates = {name: own.variants[name] for name, entry in entries.items() if own.variants[name].role == "candidate"}
-    refused = impossible(wanted, _floors(own, candidates, model))
+    refused = impossible(wanted, candidates_of.floors(candidates, model))
     if refused:
         raise ConfigError("this cannot be met by anything here:\n  " + "\n  ".join(refused))
     progress.tell(
@@ -111,60 +110,6 @@ def _metric(name: str, names: tuple[str, ...]) -> str:
 
 def _asked(wanted: Wishes) -> str:
     return f"objective {wanted.objective}, {len(wanted.limits)} limits"
-
-
-def _with_candidates(params: Params, model: ModelProfile, wanted: Wishes) -> Params:
-    """All candidates as variants, gates as the search's limits, timings brief."""
-    counts_energy = any(wanted.known[name].group == "energy" for name in wanted.metrics)
-    gate: dict[str, Bound | None] = dict.fromkeys(wanted.known.names, None)
-    for limit in wanted.limits:
-        gate[limit.spec.name] = Bound(min=limit.minimum, max=limit.maximum)
-    changes = {
-        "variants": space(model.family, params.variants, model.experts), "gate": gate, "profile": "full", "targets": {},
-        "benchmark": params.benchmark.model_copy(update=trials.brief(counts_energy)),
-    }  # fmt: skip
-    return params.model_copy(update=changes)
-
-
-def _planned(
-    params: Params, hardware: Hardware, model: ModelProfile, only: tuple[str, ...]
-) -> tuple[dict[str, PlanEntry], dict[str, str]]:
-    """Plan entries of what can be made and timed here, and why not of the others.
-
-    Of equal recipes the one stays that the user has, or that is as its name says.
-    """
-    ranking = select(hardware, model, params.assess, ranked_backends())
-    kept, why, seen = dict[str, PlanEntry](), dict[str, str](), dict[str, str]()
-    own = load_params().variants
-
-    def as_named(entry: PlanEntry) -> tuple[bool, bool]:
-        return entry.variant not in own, params.variants[entry.variant].group_size != entry.recipe.group_size
-
-    for entry in sorted(plan(params, hardware, model, ranking), key=as_named):
-        recipe = entry.recipe.model_dump_json(exclude={"reasons"}) + entry.source
-        wanted = not only or any(fnmatch(entry.variant, pattern) for pattern in only)
-        if entry.recipe.role == "candidate" and not wanted:
-            why[entry.variant] = f"not among search.only ({', '.join(only)})"
-        elif entry.action == "skip":
-            why[entry.variant] = entry.reason
-        elif entry.recipe.role == "candidate" and not entry.speed_on_device.ok:
-            why[entry.variant] = entry.speed_on_device.reason
-        elif entry.recipe.role == "candidate" and recipe in seen:
-            why[entry.variant] = f"here it is the same as {seen[recipe]}"
-        else:
-            seen[recipe] = entry.variant
-            kept[entry.variant] = entry
-    return kept, why
-
-
-def _floors(params: Params, candidates: Mapping[str, Any], model: ModelProfile) -> tuple[Floor, ...]:
-    if not candidates:
-        raise ConfigError("no backend here can make a candidate of this model; see `make run DRY=1` for the reasons")
-    least = least_bits(list(candidates.values()))
-    mb = model.parameters * least / 8 / 1e6
-    share = mb / model.size_mb if model.size_mb else 0.0
-    by = f"the narrowest recipe here ({least:.3g} bits a weight, without scales)"
-    return Floor("artifact_mb", mb, by), Floor("artifact_share", share, by)
 
 
 def _run(

@@ -108,7 +108,9 @@ def how(recipe: Recipe) -> str:
     """A recipe in a few words; its reasons stand in the plan's file."""
     group = f", groups of {recipe.group_size}" if recipe.group_size else ""
     share = f", {recipe.ratio:.0%} of layers" if recipe.ratio < 1 else ""
-    return f"{recipe.precision} {recipe.method}{group}{share}"
+    fewer = f", {recipe.channels:.0%} of channels" if recipe.channels < 1 else ""
+    trained = f", {recipe.epochs} epochs" if recipe.epochs else ""
+    return f"{recipe.precision} {recipe.method}{group}{share}{fewer}{trained}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -36,14 +36,14 @@ def make(request: MakeRequest) -> Made:
     calibration = preparing(request.kind).calibration(request.data)
     out = request.out.resolve()
     out.mkdir(parents=True)
-    model, fewer = request.model.resolve(), out.with_name(f"{out.name}.fewer-experts")
+    model, changed = request.model.resolve(), out.with_name(f"{out.name}.changed")
     try:
-        if request.recipe.experts < 1:
-            transforming(request.kind).transform(model, request.recipe, calibration, fewer, request.threads)
-            model = fewer
+        if request.recipe.transforms:
+            transforming(request.kind).transform(model, request.recipe, calibration, changed, request.threads)
+            model = changed
         _convert(request, calibration, model, out)
     finally:
-        shutil.rmtree(fewer, ignore_errors=True)
+        shutil.rmtree(changed, ignore_errors=True)
     return Made(out=out)
 
 

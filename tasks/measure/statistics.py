@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 RESAMPLES = 1000
+MOST_PAIRED = 1000  # values of a series that are all compared with each other: memory goes with the square
 GRID_REACH, GRID_POINTS = 6.0, 1201  # of the path behind repeated looks, in standard deviations at its end
 
 
@@ -118,11 +119,20 @@ def wilson(some: float, whole: float, level: float = LEVEL) -> Interval:
     return Interval(max(0.0, (middle - reach) / (1 + z * z / whole)), min(1.0, (middle + reach) / (1 + z * z / whole)))
 
 
+def _in_runs(values: Sequence[float]) -> NDArray[np.float64]:
+    """At most MOST_PAIRED medians of runs of equal length, a last shorter run left out; a short series as it is."""
+    length = -(-len(values) // MOST_PAIRED)
+    runs = np.asarray(values[: len(values) // length * length], np.float64).reshape(-1, length)
+    found: NDArray[np.float64] = np.median(runs, axis=1)
+    return found
+
+
 def trend(values: Sequence[float], level: float = LEVEL) -> Trend | None:
     """Change over a series by the median of pairwise slopes, with its interval; None with fewer than ten values.
 
     Theil-Sen's slope and Sen's interval (Sen 1968), and the p value of Mann and Kendall's test: neither is moved by a
-    few outliers, as timings have them.
+    few outliers, as timings have them. A long series is taken in runs of equal length, each by its median: slopes are
+    counted between all pairs.
 
     >>> found = trend([10, 10.1, 10, 9.9, 10, 10.1, 10, 9.9, 10, 10.1])
     >>> found.low <= 0 <= found.high
@@ -132,6 +142,7 @@ def trend(values: Sequence[float], level: float = LEVEL) -> Trend | None:
         return None
     from scipy.stats import kendalltau, theilslopes
 
+    values = _in_runs(values)
     middle = float(np.median(values))
     if np.ptp(values) == 0 or middle == 0:
         return Trend(0.0, 0.0, 0.0, 1.0)

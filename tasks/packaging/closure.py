@@ -28,7 +28,11 @@ BY_NAME = {
     "tasks.search.settings": of_kinds("metrics"),
     "tasks.fetch": of_kinds("expanding"),
     "tasks.data": of_kinds("preparing"),
-    "tasks.kinds.making": (*of_kinds("preparing", "checking"), "tasks.kinds.causal_lm.transforming"),
+    "tasks.kinds.making": (
+        *of_kinds("preparing", "checking"),
+        "tasks.kinds.causal_lm.transforming",
+        "tasks.kinds.image_classifier.transforming",
+    ),
     "tasks.convert": ("tasks.kinds.making",),
     "tasks.kinds.answering": of_kinds("scoring"),
     "tasks.reference": ("tasks.kinds.answering",),

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks.params.base import Block, Count, Positive, Share
 from tasks.params.registered import AUTO, registered_name
-from tasks.records.terms import Backend, ExpertsBy, Precision, Role
+from tasks.records.terms import TRAINED_ROUNDING, Backend, ExpertsBy, Precision, Role
 
 HOST = "host"  # the device that is this machine
 
@@ -182,12 +182,25 @@ class Variant(Block):
     bits: Annotated[float, Field(ge=0, le=16)] = 0.0  # per weight on average, for methods of mixed types; 0: its own
     experts: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of each layer's experts that stays
     experts_by: ExpertsBy = "reap"  # what tells which
+    channels: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of each layer's channels that stays
+    epochs: Annotated[int, Field(ge=0)] = 0  # passes over the training data, before it is converted
     quick: bool = False  # part of the quick profile
 
     @model_validator(mode="after")
-    def _fewer_experts_of_the_model(self) -> Variant:
-        if self.experts < 1 and self.source != "model":
-            raise ValueError(f"experts are taken out of the model itself: `source` must be model, not {self.source!r}")
+    def _the_model_is_changed_itself(self) -> Variant:
+        asked = {
+            "experts": self.experts < 1, "channels": self.channels < 1, "epochs": self.epochs > 0,
+            f"method: {TRAINED_ROUNDING}": self.method == TRAINED_ROUNDING,
+        }  # fmt: skip
+        named = [name for name, wanted in asked.items() if wanted]
+        if named and self.source != "model":
+            raise ValueError(f"`{named[0]}` changes the model itself: `source` must be model, not {self.source!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_was_taken_out_is_made_good(self) -> Variant:
+        if (self.channels < 1 or self.method == TRAINED_ROUNDING) and not self.epochs:
+            raise ValueError("`channels` and `method: qat` need `epochs`: passes over the training data")
         return self
 
     @model_validator(mode="after")

@@ -100,6 +100,9 @@ def wish(variant: Variant, params: Params, hardware: Hardware, model: ModelProfi
         return Support(ok=False, reason=f"{framework} cannot convert this model: {of_model.reason}")
     if variant.experts < 1 and not model.experts:
         return Support(ok=False, reason="this model has no experts, so that none can be left out")
+    if variant.epochs and (model.untrainable or not model.training_rows):
+        why = model.untrainable or "it came without training data of a kind that is trained here"
+        return Support(ok=False, reason=f"this model cannot be trained: {why}")
     if variant.method == AS_STORED and one.TRAITS.as_stored(model) is None:
         came = f"its weights came as {model.stored}" if model.stored else "it did not come quantized"
         return Support(ok=False, reason=f"{framework} has no file of this model to run as it is: {came}")

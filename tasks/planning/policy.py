@@ -30,6 +30,7 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         *other,
         *changes,
         *_experts_note(variant, model),
+        *_training_note(variant, model),
         *_arithmetic_note(variant, hardware),
         *backend(variant.backend).TRAITS.notes(variant, model, hardware),
         *_policy_note(variant, hardware),
@@ -45,6 +46,8 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         bits=variant.bits,
         experts=variant.experts,
         experts_by=variant.experts_by,
+        channels=variant.channels,
+        epochs=variant.epochs,
         reasons=tuple(reasons),
     )
 
@@ -103,6 +106,13 @@ def _experts_note(variant: Variant, model: ModelProfile) -> list[str]:
     return [
         f"{variant.experts:.0%} of the {model.experts} experts of each layer stay, the best by {variant.experts_by}"
     ]
+
+
+def _training_note(variant: Variant, model: ModelProfile) -> list[str]:
+    if not variant.epochs:
+        return []
+    fewer = f"{variant.channels:.0%} of each layer's channels stay; " if variant.channels < 1 else ""
+    return [f"{fewer}trained for {variant.epochs} passes over {model.training_rows} rows"]
 
 
 def _arithmetic_note(variant: Variant, hardware: Hardware) -> list[str]:

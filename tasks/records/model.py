@@ -30,6 +30,8 @@ class ModelProfile(Record):
     vocabulary: int = 0
     context_length: int = 0
     experts: int = 0  # of each layer that has any
+    training_rows: int = 0  # that came with it, of kinds that can be trained
+    untrainable: str = ""  # why it cannot be trained; empty: it can, where its kind can
     tied_embeddings: bool = False
     linear_input_sizes: tuple[int, ...] = ()  # distinct input widths of linear layers: what group sizes must divide
     memory_mb: dict[str, float]  # estimated weights + KV cache at full context, per precision

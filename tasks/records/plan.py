@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tasks.records.base import Record, Support
-from tasks.records.terms import Backend, ExpertsBy, Framework, Precision, Role
+from tasks.records.terms import TRAINED_ROUNDING, Backend, ExpertsBy, Framework, Precision, Role
 
 
 class FrameworkChoice(Record):
@@ -37,7 +37,19 @@ class Recipe(Record):
     bits: float = 0.0  # per weight on average, for method mixed
     experts: float = 1.0  # share of each layer's experts that stays
     experts_by: ExpertsBy = "reap"
+    channels: float = 1.0  # share of each layer's channels that stays
+    epochs: int = 0  # passes over the training data, after that
     reasons: tuple[str, ...] = ()
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model itself is trained for this, so that it must have come with training data."""
+        return self.channels < 1 or self.epochs > 0 or self.method == TRAINED_ROUNDING
+
+    @property
+    def transforms(self) -> bool:
+        """Whether the checkpoint is changed before it is converted."""
+        return self.experts < 1 or self.trains
 
 
 class PlanEntry(Record):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from tasks.backends.base import Family
@@ -13,14 +14,24 @@ from tasks.params.pipeline import Variant
 
 WIDTH = {"int8": 8.0, "int4": 4.0, "fp16": 16.0, "bf16": 16.0, "fp32": 32.0}
 FEWER_EXPERTS = (0.75, 0.5)
+FEWER_CHANNELS = (0.75, 0.5, 0.25)
+EPOCHS = 20  # that fewer channels are trained for
 SCALE_BITS = 20.0  # of a group's scale and zero point
 
 
-def space(family: Family, seeds: Mapping[str, Variant], experts: int = 0) -> dict[str, Variant]:
+@dataclass(frozen=True)
+class Prunable:
+    """What of a model can be left out, so that recipes are tried with less of it."""
+
+    experts: bool = False
+    channels: bool = False  # it came with training data, and its operators can be trained
+
+
+def space(family: Family, seeds: Mapping[str, Variant], prunable: Prunable = Prunable()) -> dict[str, Variant]:
     """All candidates by name, those of `seeds` (the variants that the user has) first and under their own names.
 
-    Bases that they are made from (unquantized artifacts) are among them as rivals. Of a model with `experts` the seeds
-    that are made from it are tried with fewer of them too.
+    Bases that they are made from (unquantized artifacts) are among them as rivals. Seeds that are made from the model
+    itself are tried with fewer experts or channels too, where it is `prunable`.
     """
     found = dict(seeds)
     known = {_line(variant) for variant in seeds.values()}
@@ -33,10 +44,24 @@ def space(family: Family, seeds: Mapping[str, Variant], experts: int = 0) -> dic
                 if _line(variant) not in known:
                     known.add(_line(variant))
                     found[_name(variant)] = variant
-    for name, seed in seeds.items() if experts else ():
-        if seed.role == "candidate" and seed.source == "model" and seed.method != AS_STORED and seed.experts == 1:
-            for share in FEWER_EXPERTS:
-                found[f"{name}-e{round(share * 100)}"] = seed.model_copy(update={"experts": share})
+    whole = {
+        name: seed
+        for name, seed in seeds.items()
+        if seed.role == "candidate" and seed.source == "model" and seed.method != AS_STORED
+        and seed.experts == 1 and seed.channels == 1
+    }  # fmt: skip
+    for name, seed in whole.items():
+        fewer = {f"{name}-e{share:.0%}": {"experts": share} for share in FEWER_EXPERTS if prunable.experts}
+        fewer |= {
+            f"{name}-c{share:.0%}": {"channels": share, "epochs": max(EPOCHS, seed.epochs)}
+            for share in FEWER_CHANNELS
+            if prunable.channels
+        }
+        for own, update in fewer.items():
+            variant = seed.model_copy(update=update)
+            if _line(variant) not in known:
+                known.add(_line(variant))
+                found[own.replace("%", "")] = variant
     return found
 
 
@@ -61,7 +86,8 @@ def _corner(name: str, corner: Corner, found: dict[str, Variant]) -> list[Varian
 def _line(variant: Variant) -> tuple[object, ...]:
     """What an artifact depends on."""
     one = variant
-    return one.backend, one.precision, one.method, one.group_size, one.symmetric, one.ratio, one.bits, one.experts
+    knobs = one.group_size, one.symmetric, one.ratio, one.bits, one.experts, one.channels, one.epochs
+    return one.backend, one.precision, one.method, *knobs
 
 
 def _name(variant: Variant) -> str:
@@ -93,8 +119,11 @@ def bits(variant: Variant) -> float:
 
 
 def least_bits(variants: Sequence[Variant]) -> float:
-    """Fewest bits per weight in a space, without any scale: no artifact of it is smaller."""
-    return min(min(bits(one), WIDTH[one.precision]) for one in variants)
+    """Fewest bits for each weight of the model, without any scale: no artifact of a space is smaller.
+
+    Of a layer with a share of its channels the square of that share stays, as those before it are fewer too.
+    """
+    return min(min(bits(one), WIDTH[one.precision]) * one.experts * one.channels**2 for one in variants)
 
 
 def features(variants: Mapping[str, Variant]) -> dict[str, list[float]]:
@@ -104,6 +133,6 @@ def features(variants: Mapping[str, Variant]) -> dict[str, list[float]]:
     found = {}
     for name, one in variants.items():
         group = math.log2(one.group_size) / 8 if one.group_size else 0.0
-        knobs = [group, float(one.symmetric), one.ratio, one.experts, math.log2(bits(one)) / 5]
+        knobs = [group, float(one.symmetric), one.ratio, one.experts * one.channels, math.log2(bits(one)) / 5]
         found[name] = [*(float(column in words[name]) for column in columns), *knobs]
     return found

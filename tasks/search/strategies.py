@@ -183,6 +183,7 @@ def told(
 def point(variant: Variant) -> dict[str, Any]:
     """A variant as Optuna's parameters."""
     knobs = {"group": variant.group_size, "even": variant.symmetric, "ratio": variant.ratio, "bits": variant.bits}
+    knobs |= {"kept": variant.experts * variant.channels}
     return {"recipe": f"{variant.backend}/{variant.precision}/{variant.method}", **knobs}
 
 

@@ -14,6 +14,7 @@ from tasks.backends.onnx.language import INTEGERS, UNSIGNED
 from tasks.backends.onnx.names import FILE
 from tasks.errors import UnsupportedError
 from tasks.records.plan import Recipe
+from tasks.records.terms import TRAINED_ROUNDING
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 # Processors without VNNI add pairs of products in 16 bits, which overflow with weights of the whole range: errors of a
@@ -30,7 +31,7 @@ QUANTIZED = (
     "QLinearMatMul",
     "QGemm",
 )
-METHODS = ("default", "dynamic", "static", *INTEGERS)
+METHODS = ("default", "dynamic", "static", TRAINED_ROUNDING, *INTEGERS)
 
 
 def convert(work: Work, recipe: Recipe, out: Path) -> None:
@@ -47,6 +48,10 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
             f"allowed: fp32, int8 by {', '.join(METHODS)}"
         )
     operators = _operators(work.model / FILE)
+    if recipe.method == TRAINED_ROUNDING:
+        shutil.copy2(work.model / FILE, out / FILE)
+        _refuse_floats(out / FILE, operators)
+        return
     if recipe.method in INTEGERS:
         chosen = w8a8.make_plain(work.model / FILE, work.calibration_arrays, out / FILE, recipe.method == UNSIGNED)
         print(f"inputs of matrix products: {w8a8.in_words(chosen)}", flush=True)
@@ -59,7 +64,11 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
         )
     (_static if static else _dynamic)(work, recipe, out / FILE)
     w8a8.shrink_embeddings(out / FILE)
-    if not quantized(out / FILE):
+    _refuse_floats(out / FILE, operators)
+
+
+def _refuse_floats(file: Path, operators: Counter[str]) -> None:
+    if not quantized(file):
         found = ", ".join(sorted(operators)) or "none"
         raise UnsupportedError(f"no operator of this model could be quantized to int8; it has {found}")
 

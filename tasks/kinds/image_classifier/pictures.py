@@ -81,6 +81,24 @@ def decoded(data: Any, name: str) -> Any:
     return picture
 
 
+def files(folder: Path) -> list[Path]:
+    """The pictures in a folder and its folders, in the order of their names; none where it is no folder."""
+    return sorted(file for file in folder.glob("**/*") if file.suffix.lower() in ENDINGS) if folder.is_dir() else []
+
+
+def labelled(folder: Path, told: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """Pictures of a folder as numbers; with their classes where each lies in a folder named by a number.
+
+    Raises DataError for a folder without any.
+    """
+    found = files(folder)
+    if not found:
+        raise DataError(f"{folder} holds no pictures; allowed: {', '.join(ENDINGS)}")
+    named = [file.parent.name for file in found]
+    classes = np.array([int(one) for one in named], np.int64) if all(one.isdigit() for one in named) else None
+    return stacked([told.numbers(opened(file)) for file in found]), classes
+
+
 def stacked(pictures: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """(pictures, channels, height, width)."""
     return np.stack(list(pictures)).astype(np.float32)

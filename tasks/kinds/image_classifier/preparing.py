@@ -15,7 +15,7 @@ from tasks.kinds.arrays.scoring import REFERENCE_BACKEND
 from tasks.kinds.arrays.split import calibration as calibration
 from tasks.kinds.base import Prepared
 from tasks.kinds.image_classifier import digits, pictures
-from tasks.kinds.image_classifier.pictures import ENDINGS, Preprocessing
+from tasks.kinds.image_classifier.pictures import Preprocessing
 from tasks.params.pipeline import Convert, Data
 
 PHOTOS = "photos"
@@ -55,16 +55,13 @@ def _images(params: Data, told: Preprocessing) -> tuple[NDArray[np.float32], Nam
         return images[digits.TRAINED :], {"label": classes[digits.TRAINED :]}
     if params.source == PHOTOS:
         return _parts(told, params.evaluation_rows + params.calibration_rows, params.seed), {}
-    files = _files(params.source)
-    images = pictures.stacked([told.numbers(pictures.opened(file)) for file in files])
-    named = [file.parent.name for file in files]
-    labels = {"label": np.array([int(one) for one in named])} if all(one.isdigit() for one in named) else {}
-    return images, labels
+    _files(params.source)
+    images, named = pictures.labelled(Path(params.source).expanduser(), told)
+    return images, {} if named is None else {"label": named}
 
 
 def _files(source: str) -> list[Path]:
-    folder = Path(source).expanduser()
-    found = sorted(file for file in folder.glob("**/*") if file.suffix.lower() in ENDINGS) if folder.is_dir() else []
+    found = pictures.files(Path(source).expanduser())
     if not found:
         raise DataError(f"data.source {source!r} holds no pictures; allowed: {digits.NAME}, {PHOTOS}, or {LABELS}")
     return found

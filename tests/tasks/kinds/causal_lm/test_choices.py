@@ -183,4 +183,8 @@ def test_a_drift_is_told_from_noise() -> None:
     assert steady.low < 0 < steady.high and steady.p > 0.05
     assert 0.2 < drift.low < drift.value < drift.high < 0.5 and drift.p < 0.001
     assert trend([1.0] * 9) is None
+    long = 10 + np.random.default_rng(3).normal(size=60_000)
+    even, grown = trend(long.tolist()), trend((long + np.linspace(0, 1, len(long))).tolist())
+    assert even is not None and even.low <= 0 <= even.high
+    assert grown is not None and grown.low == pytest.approx(0.095, abs=0.02) and grown.p < 1e-6
     assert trend([5.0] * 20) is not None and trend([5.0] * 20).value == 0.0
