@@ -142,13 +142,13 @@ def trend(values: Sequence[float], level: float = LEVEL) -> Trend | None:
         return None
     from scipy.stats import kendalltau, theilslopes
 
-    values = _in_runs(values)
-    middle = float(np.median(values))
-    if np.ptp(values) == 0 or middle == 0:
+    series = _in_runs(values)
+    middle = float(np.median(series))
+    if np.ptp(series) == 0 or middle == 0:
         return Trend(0.0, 0.0, 0.0, 1.0)
-    slope, _, low, high = theilslopes(values, np.arange(len(values)), alpha=level)
-    p = float(kendalltau(np.arange(len(values)), values).pvalue)
-    share = (len(values) - 1) / middle
+    slope, _, low, high = theilslopes(series, np.arange(len(series)), alpha=level)
+    p = float(kendalltau(np.arange(len(series)), series).pvalue)
+    share = (len(series) - 1) / middle
     return Trend(float(slope) * share, float(low) * share, float(high) * share, p)
 
 
