@@ -45,6 +45,7 @@ KEY = "key.txt"  # beside an artifact: of all that it was made from
 GLANCE = 1.25  # factor within which one block tells a speed
 GLANCES = 3  # blocks between two of the reference then
 BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 2}  # of a search's timings
+LONGER = {"sessions": 3, "more_sessions": 0, "rounds": 2}  # of those that noise does not tell apart
 NO_SOAK = {"soak_s": 0.0, "energy": False}
 
 
@@ -184,7 +185,7 @@ class Trials:
     def advance(self, names: Sequence[str], rung: Rung) -> Mapping[str, Step]:
         """Make or score some at the same time; time them in turns, with the device to itself."""
         if rung == "timed":
-            return self._timed(names)
+            return self._timed(names, self.params)
         if rung == "glanced":
             self._tune(names)
             return self._glanced(names)
@@ -247,17 +248,22 @@ class Trials:
             found[name] = Step(rung="glanced", ok=not failure, reason=failure, figures=told, seconds=seconds)
         return found
 
-    def _timed(self, names: Sequence[str]) -> dict[str, Step]:
+    def again(self, names: Sequence[str]) -> Mapping[str, Step]:
+        """Time some in turns through more sessions, all of them new."""
+        settings = self.params.benchmark.model_copy(update=LONGER)
+        return self._timed(names, self.params.model_copy(update={"benchmark": settings}))
+
+    def _timed(self, names: Sequence[str], params: Params) -> dict[str, Step]:
         known = catalogue(Source.read(self.workspace.source).kind)
         some = {name: self.entries[name] for name in (self.params.reference, *names)}
         artifacts = {name: Artifact.read(self.workspace.artifact_record(name)) for name in some}
-        asked_of = demands.speedups_asked(known, self.params.gate)
+        asked_of = demands.speedups_asked(known, params.gate)
         limits = {name: [asked_of] for name in names}
         began = time.monotonic()
-        timing = Benchmarking(self.workspace, self.params, some, artifacts, limits, known.phases, known.deciding)
+        timing = Benchmarking(self.workspace, params, some, artifacts, limits, known.phases, known.deciding)
         found, _ = timing.found(list(some))
         seconds = (time.monotonic() - began) / len(names)
-        told = figures(self.workspace, self.params, list(some.values())[1:], found)
+        told = figures(self.workspace, params, list(some.values())[1:], found)
         return {
             name: Step(rung="timed", ok=True, figures=told[name], seconds=seconds)
             if found[name].status == "ok" and not found[name].busy

@@ -2,7 +2,7 @@
 
 A candidate goes up a ladder: planned, made (size, distance on the probe), glanced (one block of timing), scored
 (quality, in looks), timed (in turns with the reference). It is cut where a limit is surely broken, and left where it
-promises nothing over the best.
+promises nothing over the best. In the end those that noise does not tell from the best are timed again, for longer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tasks.kinds.demands import Limit
-from tasks.records.search import Found, Miss, Rung, Step, Trial, Volume
+from tasks.records.search import RUNGS, Found, Miss, Rung, Step, Trial, Volume
 from tasks.search import front
 from tasks.search.strategies import Strategy, next_rung
 from tasks.search.study import Notebook
@@ -27,6 +27,10 @@ class Bench(Protocol):
 
     def advance(self, names: Sequence[str], rung: Rung) -> Mapping[str, Step]:
         """Make, score or time these; what goes wrong with one is its step's reason."""
+        ...
+
+    def again(self, names: Sequence[str]) -> Mapping[str, Step]:
+        """Time these once more in turns, for longer than before."""
         ...
 
     def drop(self, name: str) -> None:
@@ -68,6 +72,12 @@ class Coordinator:
                 self._step(known, order)
                 self._note(known, before + self.bench.now() - began)
         spent = before + self.bench.now() - began
+        leaders = self._leaders(list(known.values())) if spent < self.within_s else []
+        if leaders:
+            self.tell(f"timed again for longer, as noise does not tell them apart: {', '.join(leaders)}")
+            self._again(known, leaders)
+            spent = before + self.bench.now() - began
+            self._note(known, spent)
         for one in known.values():
             if one.standing == "open" and one.number is not None:
                 self.study.note(one)
@@ -81,6 +91,30 @@ class Coordinator:
                 known[name] = self.study.begin(known[name])
         for name, step in self.bench.advance(alike, rung).items():
             known[name] = self._judged(known[name].after(step))
+            self.tell(_line(known[name], step))
+            self._write(known[name])
+
+    def _leaders(self, trials: Sequence[Trial]) -> list[str]:
+        """The best and those whose interval reaches its own, while one of them was timed only once; none for a front."""
+        if self.wanted.objective == FRONT:
+            return []
+        worths = {one.name: self.wanted.gains(one.figures) for one in self._measured(trials, feasible=True)}
+        spans = {name: self.wanted.worth(gains) for name, gains in worths.items() if gains is not None}
+        if not spans:
+            return []
+        best = max(spans, key=lambda name: sum(spans[name]))
+        near = [name for name in sorted(spans, key=lambda name: -sum(spans[name])) if spans[name][1] >= spans[best][0]]
+        near = near[: self.at_once[RUNGS[-1]]]
+        once = {one.name for one in trials if sum(step.rung == RUNGS[-1] for step in one.steps) == 1}
+        return near if len(near) > 1 and once & set(near) else []
+
+    def _again(self, known: dict[str, Trial], leaders: Sequence[str]) -> None:
+        """Time leaders again; each is one more trial of the study, as those that were told stay as they are."""
+        for name, step in self.bench.again(leaders).items():
+            if not step.ok:  # what was measured before stands
+                self.tell(f"{name}: {step.reason}")
+                continue
+            known[name] = self._judged(self.study.begin(known[name]).after(step))
             self.tell(_line(known[name], step))
             self._write(known[name])
 

@@ -137,3 +137,36 @@ def test_noise_is_not_taken_for_a_difference():
         found = run(wanted, Table(variants, noise=0.03, seed=seed))
         assert found.best is not None
         assert truth(variants[found.best])["decode_speedup"] >= 0.9 * top
+
+
+def test_leaders_that_noise_does_not_tell_apart_are_timed_again():
+    variants = world()
+    wanted, bench = asked("decode", **GATES), Table(variants, noise=0.05, seed=4)
+    found = run(wanted, bench)
+    assert len(bench.repeated) > 1
+    assert found.best in bench.repeated
+    for one in found.trials:
+        assert sum(step.rung == "timed" for step in one.steps) == (2 if one.name in bench.repeated else 1) or (
+            one.standing != "measured"
+        )
+    own = found.trial(found.best).figures["decode_speedup"]
+    assert own.ends[1] - own.ends[0] < 0.2 * 0.3 * own.value, "the later, narrower figure counts"
+
+
+def test_a_sure_leader_is_not_timed_again():
+    bench = Table(world(), noise=0.0)
+    found = run(asked("artifact_mb", **GATES), bench)
+    worths = sorted(one.figures["artifact_mb"].value for one in found.trials if one.standing == "measured")
+    assert bench.repeated == [] or worths[0] == worths[1]
+
+
+def test_what_fails_the_second_time_keeps_what_was_measured():
+    class Once(Table):
+        def again(self, names):
+            from tasks.records.search import Step
+
+            return {name: Step(rung="timed", ok=False, reason="the machine was busy") for name in names}
+
+    found = run(asked("decode", **GATES), Once(world(), noise=0.05, seed=4))
+    assert found.best is not None
+    assert found.trial(found.best).standing == "measured"

@@ -71,6 +71,7 @@ class Table:
     failing: frozenset[str] = frozenset()
     done: list[tuple[str, Rung]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)  # timed again
     clock: float = 0.0
 
     def now(self) -> float:
@@ -78,6 +79,14 @@ class Table:
 
     def drop(self, name: str) -> None:
         self.dropped.append(name)
+
+    def again(self, names: Sequence[str]) -> dict[str, Step]:
+        self.repeated += names
+        own, self.noise = self.noise, self.noise / 4
+        kept, self.done = self.done, list(self.done)
+        found = self.advance(names, "timed")
+        self.noise, self.done = own, kept
+        return found
 
     def advance(self, names: Sequence[str], rung: Rung) -> dict[str, Step]:
         self.clock += SECONDS[rung] * (len(names) if rung == "timed" else 1)
