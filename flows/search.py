@@ -145,8 +145,12 @@ def _run(
 
 
 def _name(params: Params, told: Search, wanted: Wishes, place: Workspace) -> str:
-    """Name of the study: another model, machine, data, limit or objective is another one."""
+    """Name of the study: another space, model, machine, data, limit or objective is another one.
+
+    What was made, scored and timed for another study is found again all the same.
+    """
     words = [wanted.objective, repr([(one.spec.name, one.minimum, one.maximum) for one in wanted.limits])]
+    words += [json.dumps({name: one.model_dump(mode="json") for name, one in sorted(params.variants.items())})]
     words += [params.data.model_dump_json(), place.source.read_text(), place.hardware.read_text(), str(told.seed)]
     return f"{params.fetch.model}-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:12]}"
 

@@ -17,6 +17,7 @@ class Figure(Record):
     value: float
     low: float | None = None
     high: float | None = None
+    units: int | None = None  # what the interval is over: rows, or blocks of timing
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -44,24 +44,25 @@ def space(family: Family, seeds: Mapping[str, Variant], prunable: Prunable = Pru
                 if _line(variant) not in known:
                     known.add(_line(variant))
                     found[_name(variant)] = variant
-    whole = {
-        name: seed
-        for name, seed in seeds.items()
-        if seed.role == "candidate" and seed.source == "model" and seed.method != AS_STORED
-        and seed.experts == 1 and seed.channels == 1
-    }  # fmt: skip
-    for name, seed in whole.items():
-        fewer = {f"{name}-e{share:.0%}": {"experts": share} for share in FEWER_EXPERTS if prunable.experts}
-        fewer |= {
-            f"{name}-c{share:.0%}": {"channels": share, "epochs": max(EPOCHS, seed.epochs)}
-            for share in FEWER_CHANNELS
-            if prunable.channels
-        }
-        for own, update in fewer.items():
+    for name, seed in seeds.items():
+        for own, update in _fewer(name, seed, prunable).items():
             variant = seed.model_copy(update=update)
             if _line(variant) not in known:
                 known.add(_line(variant))
                 found[own.replace("%", "")] = variant
+    return found
+
+
+def _fewer(name: str, seed: Variant, prunable: Prunable) -> dict[str, dict[str, object]]:
+    """What of a variant's line changes where less of the model stays, by name; with fewer channels also unquantized."""
+    if seed.source != "model" or seed.method == AS_STORED or seed.experts < 1 or seed.channels < 1:
+        return {}
+    found: dict[str, dict[str, object]] = {}
+    if prunable.experts and seed.role == "candidate":
+        found |= {f"{name}-e{share:.0%}": {"experts": share} for share in FEWER_EXPERTS}
+    if prunable.channels:
+        told = {"role": "candidate", "epochs": max(EPOCHS, seed.epochs)}
+        found |= {f"{name}-c{share:.0%}": {"channels": share, **told} for share in FEWER_CHANNELS}
     return found
 
 

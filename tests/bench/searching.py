@@ -47,7 +47,11 @@ KILLS = 20
 LONGER = 3  # sessions that leaders are timed again in, where one was
 AT_ONCE: Mapping[Rung, int] = {"made": 2, "glanced": 4, "scored": 2, "timed": 2}
 OURS = "ours"
-OBJECTIVES = {"causal-lm": ("weights", "decode"), "text-encoder": ("weights", "throughput")}
+OBJECTIVES = {
+    "causal-lm": ("weights", "decode"),
+    "text-encoder": ("weights", "throughput"),
+    "image-classifier": ("weights", "throughput"),
+}
 LIMITS = {
     "ours_reached": Limit(least=0.95), "ours_full_share": Limit(most=SHARE), "false_best": Limit(most=0.05),
     "lost_or_twice": Limit(most=0),
@@ -171,7 +175,7 @@ class Replay:
             if ratio is not None and ratio.name in timed.figures:
                 one = timed.figures[ratio.name]
                 dice = np.random.default_rng([self.seed, sum(map(ord, name)), len(phase)])
-                value = one.value * math.exp(dice.normal(0, 2 * math.log(one.ends[1] / one.ends[0]) / 3.92))
+                value = one.value * math.exp(dice.normal(0, 2 * _errors(one, 1)[0]))
                 found[ratio.name] = Figure(value=value, low=value / GLANCE, high=value * GLANCE)
         return Step(rung="glanced", ok=True, figures=found, seconds=timed.seconds / 4)
 
@@ -179,17 +183,31 @@ class Replay:
         """What was timed, moved by its noise; in more sessions the noise is less by their root."""
         if step.rung != "timed":  # conversions and scores repeat; what is timed does not
             return step
-        dice, root = np.random.default_rng([self.seed, sum(map(ord, name)), sessions]), math.sqrt(sessions)
+        dice = np.random.default_rng([self.seed, sum(map(ord, name)), sessions])
         figures = {}
         for metric, one in sorted(step.figures.items()):
             low, high = one.ends
             if one.value > 0 and low > 0 and high > low:
-                value = one.value * math.exp(dice.normal(0, math.log(high / low) / 3.92 / root))
-                low, high = (value * (end / one.value) ** (1 / root) for end in (low, high))
-                figures[metric] = Figure(value=value, low=low, high=high)
+                error, reach = _errors(one, sessions)
+                value = one.value * math.exp(dice.normal(0, error))
+                figures[metric] = Figure(value=value, low=value * math.exp(-reach), high=value * math.exp(reach))
             else:
                 figures[metric] = one
         return step.model_copy(update={"figures": figures})
+
+
+def _errors(one: Figure, sessions: int) -> tuple[float, float]:
+    """Standard error of a ratio's logarithm and half of its interval, had it been timed in so many times the blocks.
+
+    An interval is Student's over blocks; where these were not kept, it is taken for one of many.
+    """
+    from scipy.stats import t
+
+    half, units = math.log(one.ends[1] / one.ends[0]) / 2, one.units or 0
+    if units < 2:
+        return half / 1.96 / math.sqrt(sessions), half / math.sqrt(sessions)
+    error = half / float(t.ppf(0.975, units - 1)) / math.sqrt(sessions)
+    return error, error * float(t.ppf(0.975, units * sessions - 1))
 
 
 @dataclass(frozen=True)

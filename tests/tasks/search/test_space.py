@@ -8,7 +8,7 @@ import pytest
 
 from tasks.params.pipeline import Params, Variant
 from tasks.search import space as module
-from tasks.search.space import bits, features, least_bits, space
+from tasks.search.space import Prunable, bits, features, least_bits, space
 from tests import factories as make
 
 SEEDS = {name: Variant.model_validate(line) for name, line in make.VARIANTS.items()}
@@ -51,3 +51,23 @@ def test_features_tell_recipes_apart():
     rows = features(found)
     assert len({tuple(row) for row in rows.values()}) == len(rows)
     assert all(0 <= value <= 1.2 for row in rows.values() for value in row)
+
+
+def test_what_can_be_left_out_is_left_out():
+    whole = space("tokens", SEEDS)
+    fewer = space("tokens", SEEDS, Prunable(experts=True))
+    assert {name for name in fewer if name not in whole} >= {"openvino-int8-e75", "openvino-int8-e50"}
+    assert all(fewer[name].experts < 1 for name in fewer if name not in whole)
+    lines = {
+        "onnx-fp32": {"backend": "onnx", "precision": "fp32", "source": "model", "role": "reference"},
+        "onnx-trained": {"backend": "onnx", "precision": "fp32", "source": "model", "role": "rival", "epochs": 20},
+        "onnx-int8": {"backend": "onnx", "precision": "int8", "source": "model", "method": "static"},
+    }
+    seeds = {name: Variant.model_validate(line) for name, line in lines.items()}
+    slim = space("arrays", seeds, Prunable(channels=True))
+    assert slim["onnx-fp32-c50"].role == "candidate"
+    assert slim["onnx-fp32-c50"].epochs == 20
+    assert "onnx-trained-c50" not in slim, "the same as onnx-fp32-c50"
+    assert least_bits([slim["onnx-int8-c25"]]) == 8 * 0.25**2
+    rows = features(slim)
+    assert rows["onnx-int8-c25"] != rows["onnx-int8-c50"]
