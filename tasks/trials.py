@@ -150,7 +150,9 @@ def figures(
     found = {}
     for row in rows:
         told = {n: m for n, m in row.metrics.items() if m.state == "measured" and m.value is not None}
-        found[row.variant] = {n: Figure(value=m.value or 0.0, low=m.low, high=m.high, units=m.units) for n, m in told.items()}
+        found[row.variant] = {
+            n: Figure(value=m.value or 0.0, low=m.low, high=m.high, units=m.units) for n, m in told.items()
+        }
     return found
 
 

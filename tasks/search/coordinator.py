@@ -95,7 +95,7 @@ class Coordinator:
             self._write(known[name])
 
     def _leaders(self, trials: Sequence[Trial]) -> list[str]:
-        """The best and those whose interval reaches its own, while one of them was timed only once; none for a front."""
+        """The best and those whose interval reaches its own, while one was timed only once; none for a front."""
         if self.wanted.objective == FRONT:
             return []
         worths = {one.name: self.wanted.gains(one.figures) for one in self._measured(trials, feasible=True)}

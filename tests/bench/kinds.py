@@ -1,19 +1,25 @@
 """make bench-kinds: each kind of model by our variants, beside fp32 and what each ecosystem's own one line gives.
 
 The one lines are those of their guides: ONNX Runtime's `quantize_dynamic`, NNCF's `compress_weights` (to int8) and
-`nncf.quantize` with the same calibration rows. All are scored and timed as our variants are, in one session in turns.
+`nncf.quantize` with the same calibration rows; of language models `olive optimize` and `optimum-cli export openvino`.
+All are scored and timed as our variants are, in one session in turns. `--here` takes what the last run here made.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.backends.onnx.names import FILE
+from tasks.backends.onnx import language
+from tasks.backends.onnx.names import CONFIG, FILE
 from tasks.backends.openvino.graphs import FILE as OPENVINO_FILE
+from tasks.errors import ConfigError
 from tasks.evaluate import asked
 from tasks.kinds import demands
 from tasks.kinds.catalogue import Catalogue, MetricSpec
@@ -24,15 +30,17 @@ from tasks.packaging.manifest import listing
 from tasks.params.load import load_params
 from tasks.records.artifact import Artifact
 from tasks.records.base import Support
+from tasks.records.model import ModelProfile
 from tasks.records.plan import PlanEntry, Recipe
 from tasks.records.scores import ScoreRow
+from tasks.records.terms import Precision
 from tasks.run.disk import size_bytes
 from tasks.run.workspace import Workspace
 from tasks.scores.scorecard import scorecard
 from tasks.sources.files import Source
 from tests.bench.harness import Figures, Limit, copy, main, parser, tell, timed
 
-MODELS = {"minilm": "minilm", "digits": "digits", "efficientnet": "efficientnet-lite0"}
+MODELS = {"minilm": "minilm", "digits": "digits", "efficientnet": "efficientnet-lite0", "sample": "sample"}
 BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 2, "soak_s": 0.0, "energy": False}
 
 
@@ -60,21 +68,78 @@ def nncf_full(model: Path, data: Path, out: Path) -> None:
     ov.save_model(nncf.quantize(ov.Core().read_model(model / FILE), nncf.Dataset(rows)), out / OPENVINO_FILE)
 
 
-ONE_LINES: Mapping[str, tuple[str, Callable[[Path, Path, Path], None]]] = {
-    "their-ort-dynamic": ("onnx", ort_dynamic),
-    "their-nncf-weights": ("openvino", nncf_weights),
-    "their-nncf-quantize": ("openvino", nncf_full),
+def olive_optimize(*options: str) -> Callable[[Path, Path, Path], None]:
+    """Olive's command for a processor, with our texts in place of the hub's, which may be out of reach."""
+
+    def export(model: Path, data: Path, out: Path) -> None:
+        from olive import run
+
+        scratch = out.with_name(f"{out.name}.scratch")
+        asked = ["-m", str(model.resolve()), *options, "--exporter", "model_builder"]
+        command = [sys.executable, "-m", "olive", "optimize", *asked, "-o", str(scratch)]
+        said = ["--provider", "CPUExecutionProvider", "--device", "cpu", "--dry_run", "--save_config_file"]
+        subprocess.run([*command, *said, "--disable_telemetry"], check=True, capture_output=True, timeout=600)
+        config = json.loads((scratch / "config.json").read_text())
+        texts = scratch / "texts.json"
+        texts.write_text(json.dumps(preparing("causal-lm").calibration(data).texts))
+        ours = language._calibration(model.resolve(), texts)
+        for one in config["passes"].values():
+            if one["type"] == "Gptq" or "data_config" in one:
+                one["data_config"] = ours
+            if "calibration_providers" in one:
+                one["calibration_providers"] = ["CPUExecutionProvider"]
+        os.environ |= {"HF_HUB_OFFLINE": "1", "OLIVE_DISABLE_TELEMETRY": "1"}
+        run(config | {"data_configs": [], "cache_dir": str(scratch / "cache")})
+        built = next((file.parent for file in scratch.rglob("genai_config.json") if "cache" not in file.parts), None)
+        if built is None:
+            raise RuntimeError("Olive made no folder for onnxruntime-genai")
+        for file in built.iterdir():
+            if file.name.startswith((FILE, CONFIG)):
+                shutil.move(file, out / file.name)
+        for name in language.TOKENIZER:
+            if (model / name).is_file():
+                shutil.copy2(model / name, out / name)
+        shutil.rmtree(scratch)
+
+    return export
+
+
+def optimum_export(bits: str) -> Callable[[Path, Path, Path], None]:
+    """optimum-intel's command."""
+
+    def export(model: Path, data: Path, out: Path) -> None:
+        program = Path(sys.executable).with_name("optimum-cli")
+        command = [str(program), "export", "openvino", "-m", str(model.resolve()), "--weight-format", bits]
+        task = ["--task", "text-generation-with-past", str(out)]
+        subprocess.run([*command, *task], check=True, capture_output=True, timeout=1200)
+
+    return export
+
+
+Exports = Mapping[str, tuple[str, Precision, Callable[[Path, Path, Path], None]]]
+OF_ARRAYS: Exports = {
+    "their-ort-dynamic": ("onnx", "int8", ort_dynamic),
+    "their-nncf-weights": ("openvino", "int8", nncf_weights),
+    "their-nncf-quantize": ("openvino", "int8", nncf_full),
 }
+OF_TOKENS: Exports = {
+    "their-olive-int4": ("onnx", "int4", olive_optimize("--precision", "int4")),
+    "their-olive-int4-32": ("onnx", "int4", olive_optimize("--precision", "int4", "--block_size", "32")),
+    "their-olive-int8": ("onnx", "int8", olive_optimize("--precision", "int8")),
+    "their-optimum-int8": ("openvino", "int8", optimum_export("int8")),
+    "their-optimum-int4": ("openvino", "int4", optimum_export("int4")),
+}
+ONE_LINES: Exports = {**OF_ARRAYS, **OF_TOKENS}
 
 
 def theirs(place: Workspace, name: str) -> PlanEntry:
     """Export by one line; the artifact and its plan entry, or one that says why there is none."""
-    backend, export = ONE_LINES[name]
+    backend, precision, export = ONE_LINES[name]
     files = place.artifact_files(name)
     shutil.rmtree(files, ignore_errors=True)
     files.mkdir(parents=True)
     recipe = Recipe(
-        backend=backend, precision="int8", role="candidate", method=name, group_size=0, symmetric=False, ratio=1.0
+        backend=backend, precision=precision, role="candidate", method=name, group_size=0, symmetric=False, ratio=1.0
     )
     here = Support(ok=True, reason="timed on this machine")
     entry = PlanEntry(
@@ -103,7 +168,10 @@ def rows(place: Workspace) -> tuple[Catalogue, tuple[ScoreRow, ...]]:
     known = catalogue(Source.read(place.source).kind)
     demands.check(known, params)
     entries = {name: PlanEntry.read(place.plan(name)) for name in params.variants}
-    entries |= {name: theirs(place, name) for name in ONE_LINES}
+    entries = {name: one for name, one in entries.items() if one.recipe.role != "rival" and one.action == "run"}
+    entries = {name: one for name, one in entries.items() if one.speed_on_device.ok}
+    lines = OF_TOKENS if ModelProfile.read(place.profile).family == "tokens" else OF_ARRAYS
+    entries |= {name: theirs(place, name) for name in lines}
     artifacts = {name: Artifact.read(place.artifact_record(name)) for name in entries}
     evaluations = {name: evaluate(place, one, params, asked(known, one, params)) for name, one in entries.items()}
     timing = Benchmarking(place, params, entries, artifacts, {}, known.phases, known.deciding)
@@ -124,15 +192,20 @@ def value(row: ScoreRow, name: str) -> Any:
     return metric.value if metric is not None and metric.state == "measured" else None
 
 
-def bench(scratch: Path, names: list[str]) -> Figures:
-    """Each model in a checkout of its own; of each, the best of ours beside the best of theirs."""
+def bench(scratch: Path, names: list[str], here: bool) -> Figures:
+    """Each model in a checkout of its own, or as it was made here; the best of ours beside the best of theirs."""
     figures = Figures()
     for name in names or MODELS:
-        folder = copy(scratch / name)
-        if timed(folder, "-m", "flows.run", "--model", MODELS[name]) is None:
-            figures[f"{name}/ours"] = None
-            continue
-        os.chdir(folder)
+        if not here:
+            folder = copy(scratch / name)
+            if timed(folder, "-m", "flows.run", "--model", MODELS[name]) is None:
+                figures[f"{name}/ours"] = None
+                continue
+            os.chdir(folder)
+        elif ModelProfile.read(Workspace().profile).source != MODELS[name]:
+            raise ConfigError(
+                f"the last run here was of another model than {name}; run `make run MODEL={MODELS[name]}`"
+            )
         known, found = rows(Workspace())
         shown = columns(known)
         print(f"{name:<24}" + "".join(f"{spec.title[:20]:>22}" for spec in shown))
@@ -175,10 +248,11 @@ def command() -> int:
     """Run it."""
     made = parser("bench.kinds", __doc__)
     made.add_argument("--model", action="append", default=[], choices=tuple(MODELS), help="only these")
+    made.add_argument("--here", action="store_true", help="take what the last run of this checkout made")
     told = made.parse_args()
     limits = {name: limit for name, limit in LIMITS.items() if not told.model or name.split("/")[0] in told.model}
     tell("each model takes some minutes")
-    return main("bench-kinds", lambda scratch: bench(scratch, told.model), limits)
+    return main("bench-kinds", lambda scratch: bench(scratch, told.model, told.here), limits)
 
 
 if __name__ == "__main__":
