@@ -43,7 +43,8 @@ class Promotion(Block):
     compare_tokens: Count = 24  # of a mirrored answer
     max_latency_ratio: Annotated[float, Field(gt=1)] = 1.25  # to the old version
     max_confidence_drop: Share = 0.2  # as a share of the old version's confidence
-    min_agreement: Share = 0.3  # mean likeness of both versions' answers
+    min_agreement: Share = 0.3  # mean likeness of both versions' answers in words
+    min_likeness: Share = 0.9  # and of their vectors, classes and tensors
     max_memory_ratio: Annotated[float, Field(gt=1)] = 1.5  # to what the new version took when it was staged
     max_start_s: Positive = 120.0  # until a new version is ready for the first time
     max_unready_s: Positive = 10.0  # that a new version may be unready afterwards

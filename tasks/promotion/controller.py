@@ -15,6 +15,7 @@ from dataclasses import replace
 from tasks.errors import ConfigError, EdgewrightError
 from tasks.params.serving import Promotion, more_errors
 from tasks.promotion import rollout
+from tasks.promotion.asking import form_of
 from tasks.promotion.evidence import Evidence, Kind, counted
 from tasks.promotion.judge import Arm, Judgement, Margins, breach, judge, least_requests
 from tasks.promotion.pairs import View
@@ -197,7 +198,9 @@ class Controller:
             return
         if self._staging is None:
             self.said = f"version {state.slot(color).version} is checked"
-            self._staging = asyncio.create_task(staged(server.address.base, server.address.name))
+            self._staging = asyncio.create_task(
+                staged(server.address.base, server.address.name, form_of(server.slot.package))
+            )
         if self._staging.done():
             found, self._staging = self._staging.result(), None
             self._memory_mb = server.memory_mb()
@@ -259,11 +262,13 @@ class Controller:
 
     def _margins(self) -> Margins:
         settings = self._settings
+        writes = form_of(self.state.slot(self.state.champion).package) == "generation"
         asked = Margins(
             min_requests=settings.min_requests,
             max_latency_ratio=settings.max_latency_ratio,
             max_confidence_drop=settings.max_confidence_drop,
-            min_agreement=settings.min_agreement,
+            min_agreement=settings.min_agreement if writes else settings.min_likeness,
+            writes=writes,
         )
         if self.state.share >= 100.0:
             asked = replace(asked, max_latency_ratio=2 * asked.max_latency_ratio)

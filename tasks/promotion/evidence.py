@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
     when: float
     request_id: str
-    first_ms: float | None
+    first_ms: float | None  # the whole time where nothing is written token by token
     between_ms: float | None
     confidence: float | None
 
@@ -102,7 +102,8 @@ class Evidence:
                 except ValueError:
                     continue
                 if found.outcome == "ok":
-                    times = (found.first_token_ms, found.inter_token_ms, found.confidence)
+                    first = found.whole_ms if found.first_token_ms is None else found.first_token_ms
+                    times = (first, found.inter_token_ms, found.confidence)
                     seen = Seen(when, found.request_id, *times)
                     self._predictions.setdefault(found.version, deque(maxlen=KEPT)).append(seen)
 

@@ -44,6 +44,7 @@ class Margins:
     max_latency_ratio: float = 1.25  # median latency, as a multiple of the baseline's
     max_confidence_drop: float = 0.2  # share of the baseline's confidence that may be lost
     min_agreement: float = 0.3  # mean likeness to the baseline's answers, 0 to 1
+    writes: bool = True  # text, token by token; what maps rows is not timed between tokens
     max_errors: float = 0.2  # share of failed requests past which nothing is waited for, whatever the baseline does
 
 
@@ -75,6 +76,10 @@ def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judge
         "confidence": unsure(canary.confidence, 1 - margins.max_confidence_drop, level),
         "agreement": unlike(canary.agreement, margins.min_agreement, level),
     }
+    if not margins.writes:
+        del found["between tokens"]
+        if not canary.confidence:  # of outputs that are no classes there is none
+            del found["confidence"]
     measures = {name: outcome for name, (outcome, _) in found.items()}
     outcomes = set(measures.values())
     whole: Outcome = "fail" if "fail" in outcomes else "inconclusive" if "inconclusive" in outcomes else "pass"
@@ -89,6 +94,7 @@ def breach(baseline: Arm, canary: Arm, margins: Margins) -> Judgement | None:
     found = {}
     if len(canary.first_ms) >= FEW:
         found["first token"] = slower(baseline.first_ms, canary.first_ms, 2 * margins.max_latency_ratio, CERTAIN)
+    if len(canary.between_ms) >= FEW:
         found["between tokens"] = slower(baseline.between_ms, canary.between_ms, 2 * margins.max_latency_ratio, CERTAIN)
     if len(canary.confidence) >= FEW:
         found["confidence"] = unsure(canary.confidence, 1 - 2 * margins.max_confidence_drop, CERTAIN)

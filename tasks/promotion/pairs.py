@@ -12,24 +12,14 @@ from typing import Any
 
 import aiohttp
 
-from tasks.kinds.causal_lm.answers import similarity
+from tasks.kinds.base import Form
 from tasks.params.serving import Promotion
-from tasks.promotion.evidence import MARK, Evidence, Kind, texts_of
+from tasks.promotion.asking import WRITING, form_of, likeness, question
+from tasks.promotion.evidence import MARK, Evidence, Kind
 from tasks.promotion.rollout import Color, State
 from tasks.promotion.slots import Server
 
-TEXT = ("/v1/completions", "/v1/chat/completions")  # whose answers can be compared
 PAIRS_AT_ONCE = 2
-PROBES = (
-    "What is the capital of France?",
-    "A farmer has 12 sheep and buys 5 more. How many sheep has the farmer?",
-    "Name three things that float on water.",
-    "Explain in one sentence why the sky is blue.",
-    "Write a short greeting to a colleague who comes back from a journey.",
-    "Tom reads 20 pages a day. How many pages does he read in a week?",
-    "What is the opposite of cold?",
-    "List the first five even numbers.",
-)
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,11 @@ class View:
     def version(self, color: Color) -> str:
         """Version that a slot serves."""
         return self.state.slot(color).version
+
+    @property
+    def form(self) -> Form:
+        """What the champion reads, and with it whoever is to follow it."""
+        return form_of(self.state.slot(self.state.champion).package)
 
 
 class Pairs:
@@ -81,11 +76,11 @@ class Pairs:
 
     def probe(self) -> None:
         """Ask both versions a question of our own."""
-        if _two(self._view()) and len(self._tasks) < PAIRS_AT_ONCE:
-            content = PROBES[self._probes % len(PROBES)]
+        view = self._view()
+        asked = question(view.form, self._probes)
+        if asked is not None and _two(view) and len(self._tasks) < PAIRS_AT_ONCE:
             self._probes += 1
-            asked = {"messages": [{"role": "user", "content": content}]}
-            self._begin("probe", TEXT[1], asked, f"Bearer {self._key}" if self._key else None)
+            self._begin("probe", *asked, f"Bearer {self._key}" if self._key else None)
 
     def _begin(self, kind: Kind, path: str, asked: dict[str, Any], authorization: str | None) -> None:
         task = asyncio.create_task(self._pair(kind, path, asked, authorization))
@@ -94,9 +89,7 @@ class Pairs:
 
     async def _pair(self, kind: Kind, path: str, asked: dict[str, Any], authorization: str | None) -> None:
         view, number = self._view(), f"{MARK[kind]}{uuid.uuid4().hex}"
-        few = {name: value for name, value in asked.items() if name not in UNASKED}
-        few |= {"temperature": 0, "max_tokens": self._settings.compare_tokens}
-        few.pop("max_completion_tokens", None)
+        few = self._shortened(asked) if path in WRITING else asked
         headers = {"x-request-id": number} | ({"authorization": authorization} if authorization else {})
         order = [view.state.champion, view.state.challenger]
         if self._dice.random() < 0.5:  # who is asked second finds the machine as the first left it
@@ -106,9 +99,17 @@ class Pairs:
         if _refusal(old) or _refusal(new):
             return  # the request itself is not one to compare by, or the slot is full
         both = old[0] == new[0] == 200
-        agreement = similarity(texts_of(old[1]), texts_of(new[1])) if both else None
+        alike = likeness(path)
+        agreement = alike(old[1], new[1]) if both and alike is not None else None
         self._evidence.add(number, view.version(view.state.champion), kind, old[0] == 200)
         self._evidence.add(number, view.version(view.state.challenger), kind, new[0] == 200, agreement)
+
+    def _shortened(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A request for text, for the likeliest words and few of them."""
+        few = {name: value for name, value in asked.items() if name not in UNASKED}
+        few |= {"temperature": 0, "max_tokens": self._settings.compare_tokens}
+        few.pop("max_completion_tokens", None)
+        return few
 
     async def _asked(
         self, view: View, color: Color, path: str, asked: Mapping[str, Any], headers: Mapping[str, str]

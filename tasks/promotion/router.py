@@ -24,14 +24,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from tasks.params.serving import Promotion, Serve
 from tasks.promotion import traffic
+from tasks.promotion.asking import likeness
 from tasks.promotion.evidence import MARK, Evidence
-from tasks.promotion.pairs import TEXT, Pairs, View
+from tasks.promotion.pairs import Pairs, View
 from tasks.promotion.rollout import OTHER, Color
 from tasks.serve.http.middleware import BODY_S
 from tasks.serve.http.openai_form import error
 
 LOG = logging.getLogger("edgewright.router")
-ASKING = re.compile(r"/v1/(chat/)?completions|/v2/models/[^/]+(/versions/[^/]+)?/infer")
+ASKING = re.compile(r"/v1/((chat/)?completions|embeddings|classify)|/v2/models/[^/]+(/versions/[^/]+)?/infer")
 VERSION = re.compile(r"/v2/models/[^/]+/versions/([^/]+)(/|$)")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEY = "x-session-id"  # callers that bring the same one are answered by the same version
@@ -175,7 +176,7 @@ class Router:
             self.under_way -= 1
         if answer is None:
             return self._refused(503, "no version is ready", "not-ready", number)
-        if call.counts and request.path in TEXT and answer.status == 200:
+        if call.counts and answer.status == 200 and likeness(request.path) is not None:
             self.pairs.mirror(request.path, body, request.headers.get("authorization"))
         return answer
 

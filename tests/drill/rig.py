@@ -97,6 +97,7 @@ class Rig:
     serve: dict[str, Any] = field(default_factory=dict)  # of the block `serve`
     blocks: dict[str, Any] = field(default_factory=dict)  # other blocks, whole
     weights: Sequence[Path] = ()  # a GGUF file for each version
+    packages: Sequence[Path] = ()  # of both versions, in place of echoes
     process: subprocess.Popen[str] | None = None
 
     def __post_init__(self) -> None:
@@ -106,7 +107,9 @@ class Rig:
             into = self.folder / f"version-{number}" / "model"
             into.mkdir(parents=True)
             os.link(file, into / file.name)
-        self.versions = [package(self.folder / f"version-{number}", number) for number in (1, 2)]
+        self.versions = [packaged(one) for one in self.packages] or [
+            package(self.folder / f"version-{number}", number) for number in (1, 2)
+        ]
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

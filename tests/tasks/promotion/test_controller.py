@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import aiohttp
 import httpx
 import pytest
 
 from tasks.errors import ConfigError
 from tests.drill import promotion
-from tests.drill.rig import Rig, Traffic, rig
+from tests.drill.rig import Rig, Traffic, rig, serving
+from tests.mapped import encoder
 
 
 @pytest.mark.slow
@@ -98,3 +100,33 @@ def test_an_ab_test_keeps_callers_where_they_are_and_is_judged(tmp_path: Path) -
 @pytest.mark.slow
 def test_the_flow_drives_a_promotion_and_takes_up_one_that_is_under_way(tmp_path: Path) -> None:
     assert promotion.flow_kills(tmp_path, ("shadow",)) == 0
+
+
+class Embedded(Traffic):
+    """Callers that want vectors."""
+
+    async def _ask(self, session: aiohttp.ClientSession, prompt: str, stream: bool) -> str:
+        try:
+            async with session.post("/v1/embeddings", json={"input": prompt}) as answer:
+                vectors = (await answer.json()).get("data", [])
+                self.versions[answer.headers.get("x-edgewright-version", "none")] += 1
+                return "" if answer.status == 200 and len(vectors) == 1 else str(answer.status)
+        except (TimeoutError, aiohttp.ClientError, ValueError) as problem:
+            return type(problem).__name__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise", "stays"), [(0.05, False), (3.0, True)])
+def test_an_encoder_is_promoted_unless_its_vectors_drift(tmp_path: Path, noise: float, stays: bool) -> None:
+    packages = [encoder(tmp_path / "a", "a" * 64), encoder(tmp_path / "b", "b" * 64, noise)]
+    made = Rig(tmp_path / "rig", {"shares": [50, 100]}, "tasks.serve", packages=packages)
+    with serving(made) as one:
+        old = one.state().slot(one.state().champion).version
+        with Embedded(one.base, one.model, callers=2) as traffic:
+            new = one.deploy()
+            one.until(lambda state: not promotion.idle(state), 30, "a beginning")
+            one.until(promotion.idle, 240, "the end")
+        state = one.state()
+        assert not traffic.failed and traffic.sent > 100
+        assert state.slot(state.champion).version == (old if stays else new.version), state.reason
+        assert "agreement" in state.reason or not stays, state.reason

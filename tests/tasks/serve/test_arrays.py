@@ -13,83 +13,17 @@ from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 import openai
 import pytest
 import tritonclient.http as triton
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tasks.backends.table import arrays
-from tasks.kinds.image_classifier import digits
 from tasks.kinds.text_encoder import checkpoint
-from tasks.kinds.text_encoder.checkpoint import Encoder
 from tasks.kinds.text_encoder.words import VECTOR, rows
-from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
 from tasks.serve.http import tensors
-from tests import factories as make
+from tests.mapped import classifier, encoder
 from tests.serving import NAME, Running, server
-
-VOCABULARY, SIZE = 30522, 16
-
-
-def contents(kind: str) -> Contents:
-    return Contents(
-        model="Tiny", origin="made for tests", source_sha256="1" * 64, variant="onnx-tiny", backend="onnx", kind=kind,
-        family="arrays", recipe=make.recipe(backend="onnx", precision="fp32", method="default", group_size=0),
-        tensor_share={}, versions={}, runtime={}, settings={}, requirements=(), chat=False, verdict="pass",
-        results_digest="d" * 64,
-    )  # fmt: skip
-
-
-def encoder(folder: Path) -> Path:
-    """A mean of token vectors, of length one: an encoder in four operators."""
-    (folder / "model").mkdir(parents=True)
-    (folder / "tokenizer").mkdir()
-    table = np.random.default_rng(0).normal(size=(VOCABULARY, SIZE)).astype(np.float32)
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
-        helper.make_node("Cast", ["attention_mask"], ["weight"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["weight", "last"], ["column"]),
-        helper.make_node("Mul", ["tokens", "column"], ["counted"]),
-        helper.make_node("ReduceSum", ["counted", "one"], ["summed"], keepdims=0),
-        helper.make_node("LpNormalization", ["summed"], [VECTOR], axis=1, p=2),
-    ]
-    ports = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["texts", "tokens"])
-        for name in ("input_ids", "attention_mask")
-    ]
-    held = {"table": table, "last": np.array([2]), "one": np.array([1])}
-    graph = helper.make_graph(
-        nodes, "e", ports, [helper.make_tensor_value_info(VECTOR, TensorProto.FLOAT, ["texts", SIZE])],
-        [numpy_helper.from_array(value, name) for name, value in held.items()],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "model" / "model.onnx")
-    (folder / "tokenizer" / "tokenizer.json").write_bytes((checkpoint.sample() / "tokenizer.json").read_bytes())
-    Encoder(pooling="mean", normalize=True, max_tokens=64, stated=True).write(folder / "tokenizer" / checkpoint.FILE)
-    contents("text-encoder").write(folder / CONTENTS)
-    write_manifest(folder)
-    return folder
-
-
-def classifier(folder: Path) -> Path:
-    """The class of a picture is the brightest of its columns."""
-    (folder / "model").mkdir(parents=True)
-    (folder / "pictures").mkdir()
-    nodes = [helper.make_node("ReduceSum", ["image", "axes"], ["classes"], keepdims=0)]
-    graph = helper.make_graph(
-        nodes, "c", [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["pictures", 1, 8, 8])],
-        [helper.make_tensor_value_info("classes", TensorProto.FLOAT, ["pictures", 8])],
-        [numpy_helper.from_array(np.array([1, 2]), "axes")],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "model" / "model.onnx")
-    digits.PREPROCESSING.write(folder / "pictures" / "preprocessing.json")
-    (folder / "pictures" / "classes.json").write_text(json.dumps([f"column {number}" for number in range(8)]))
-    contents("image-classifier").write(folder / CONTENTS)
-    write_manifest(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
