@@ -34,7 +34,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro search test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
+.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,9 @@ repro: $(ENV)  ## the same pipeline by DVC alone, without Prefect and without pr
 
 search: $(ENV)  ## look for the best recipe (WITHIN=30m OBJECTIVE= MIN_RETENTION= MAX_SIZE_MB= MAX_MEMORY_MB= MAX_P95_MS=, MODEL=, PROFILE=, DRY=1)
 	@python -m flows.search $(SET)$(if $(WITHIN), --within $(WITHIN))$(if $(OBJECTIVE), --objective $(OBJECTIVE))$(if $(MIN_RETENTION), --min-retention $(MIN_RETENTION))$(if $(MAX_SIZE_MB), --max-size-mb $(MAX_SIZE_MB))$(if $(MAX_MEMORY_MB), --max-memory-mb $(MAX_MEMORY_MB))$(if $(MAX_P95_MS), --max-p95-ms $(MAX_P95_MS))$(if $(TASK_RUNNER), --task-runner $(TASK_RUNNER))$(if $(DRY), --dry-run)
+
+advise: $(ENV)  ## which frameworks could carry a checkpoint, also one with pictures or sound (MODEL=folder, TARGET=)
+	@python -m tasks.advise '$(MODEL)' $(if $(TARGET),--target '$(TARGET)')
 
 test: $(ENV)  ## all tests, two at a time, the main job on a reduced sample among them; and the ten slowest
 	python -m pytest $(SIDE)

@@ -38,6 +38,7 @@ COMMANDS = {
     "run": Command("flows.run", "optimize, measure, gate, package, track and promote"),
     "repro": Command("flows.dvc.alone", "the same pipeline by DVC alone, without Prefect and without promotion"),
     "search": Command("flows.search", "look for the best recipe within limits and a time"),
+    "advise": Command("tasks.advise", "which frameworks could carry a checkpoint, pictures and sound among them"),
     "gate": Command("tasks.gate", "the verdict as an exit code", ("--enforce",)),
     "scorecard": Command("tasks.report", "the scorecard of the last run as Markdown", ("--markdown",)),
     "ui": Command("flows.ui", "Prefect's and MLflow's pages for this checkout"),

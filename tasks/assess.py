@@ -97,6 +97,8 @@ def show(model: ModelProfile, selection: Selection, entries: list[PlanEntry], co
         able = () if choice.support.ok else (f"cannot: {choice.support.reason}",)
         ranking.add_row(str(choice.rank), choice.framework, f"{choice.score:.2f}", "; ".join((*able, *choice.reasons)))
     console.print(ranking)
+    if not entries:
+        return
     planned = Table("variant", "action", "reason", "recipe", "timed here", title="plan", title_justify="left")
     for entry in entries:
         speed = "yes" if entry.speed_on_device.ok else "not this device"

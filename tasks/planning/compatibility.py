@@ -33,7 +33,9 @@ def support(architecture: str, model_type: str, entry: Known) -> Support:
     if architecture in entry.unsupported:
         return Support(ok=False, reason=f"{architecture}: {entry.unsupported[architecture]}")
     if architecture in entry.known:
-        return Support(ok=True, reason=f"{architecture} is in the table of known architectures")
+        return Support(ok=True, reason=entry.needs or f"{architecture} is in the table of known architectures")
+    if model_type in entry.types:
+        return Support(ok=True, reason=f"model type {model_type!r}: {entry.needs}")
     if entry.closed:
         return Support(ok=False, reason=f"{entry.closed} has no builder for {architecture}; try another framework")
     return Support(

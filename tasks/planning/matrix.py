@@ -14,7 +14,15 @@ from tasks.records.terms import Framework
 
 FOLDER = Path(__file__).parent
 Points = Annotated[float, Field(ge=0, le=1)]
-Modality = Literal["causal-lm", "text-encoder", "image-classifier", "onnx-file"]
+Modality = Literal[
+    "causal-lm",
+    "text-encoder",
+    "image-classifier",
+    "onnx-file",
+    "vision-language",
+    "speech-to-text",
+    "audio-classifier",
+]
 
 
 class Entry(BaseModel):
@@ -86,6 +94,8 @@ class Known(Entry):
     """Architectures that one framework converts of one modality; see the head of architectures.yaml."""
 
     known: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()  # model types, in place of architectures
+    needs: str = ""  # what carries it there, of kinds that are assessed and not made here
     unsupported: dict[str, str] = {}
     closed: str = ""
     exported: str = ""

@@ -22,6 +22,7 @@ from tasks.records.model import ModelProfile
 from tasks.records.plan import FrameworkChoice, Selection
 from tasks.records.terms import Framework
 
+MULTIMODAL = ("image-classifier", "vision-language", "speech-to-text", "audio-classifier")  # by the decision tree
 NEUTRAL = 0.5  # worth of a requirement for which a backend gives no mark
 Order = dict[str, tuple[int, str]]  # framework -> place, why
 Ranked = Mapping[Framework, Backend]
@@ -76,7 +77,7 @@ def decide(hardware: Hardware, model: ModelProfile, stage: str) -> tuple[tuple[F
         "large": "yes" if model.parameters > table().large_parameters else "no",
         "stage": stage,
         "platform": answer,
-        "model": "multimodal" if model.modality == "image-classifier" else "language",
+        "model": "multimodal" if model.modality in MULTIMODAL else "language",
     }
     tree = table().tree
     at = tree.start

@@ -36,6 +36,9 @@ HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "embedding_size")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length")
+WRITING = ("ForConditionalGeneration", "ForCausalLM")
+SPEECH = ("ForSpeechSeq2Seq", "WhisperForConditionalGeneration", "ForCTC")
+SOUND = ("ForAudioClassification", "ForAudioFrameClassification")
 SUFFIXES: tuple[tuple[str, str], ...] = (
     ("ForCausalLM", "causal-lm"),
     ("LMHeadModel", "causal-lm"),
@@ -115,6 +118,13 @@ def architecture_of(config: Mapping[str, Any], folder: Path) -> str:
 
 def modality_of(architecture: str, config: Mapping[str, Any]) -> str:
     """Tell the kind of model from its architecture's name; raises ModelError listing the kinds that are handled."""
+    writes = architecture.endswith(WRITING)
+    if writes and "vision_config" in config:
+        return "vision-language"
+    if (writes and "audio_config" in config) or architecture.endswith(SPEECH):
+        return "speech-to-text"
+    if architecture.endswith(SOUND) or (architecture.endswith("ForSequenceClassification") and "conv_dim" in config):
+        return "audio-classifier"
     for suffix, modality in SUFFIXES:
         reads_text_only = config.get("vocab_size") and "vision_config" not in config
         if architecture.endswith(suffix) and (modality != "text-encoder" or reads_text_only):

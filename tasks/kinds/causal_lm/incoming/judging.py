@@ -44,7 +44,8 @@ def judge(config: Mapping[str, Any], known: Sequence[str], name: str) -> None:
     if "vision_config" in config or "audio_config" in config:
         raise ModelError(
             f"{name} reads {'pictures' if 'vision_config' in config else 'sound'} as well as text ({architecture}); "
-            "give its language model saved alone (model.language_model, then save_pretrained)"
+            "give its language model saved alone (model.language_model, then save_pretrained); `edgewright advise "
+            "FOLDER` says which frameworks carry the whole of it"
         )
     if not architecture.endswith(TEXT):
         what = next((words for ending, words in OTHERS if architecture.endswith(ending)), "no causal language model")
