@@ -270,6 +270,11 @@ def benchmark(name: str) -> Benchmark:
                 "prefill_tokens_per_s": quantity(g.prefill, 0.15),
                 "decode_tokens_per_s": quantity(g.decode, g.spread, 6),
                 "decode_long_tokens_per_s": quantity(0.9 * g.decode, g.spread, 6),
+                **(
+                    {"lookup_tokens_per_s": quantity(2.5 * g.decode, g.spread), "lookup_gain": quantity(2.5, g.spread)}
+                    if g.backend == "openvino"
+                    else {}
+                ),
                 "inter_token_ms": quantity(1000 / g.decode, 0.5, 189),
                 "inter_token_p95_ms": 1200 / g.decode,
                 "inter_token_cv": 0.08,

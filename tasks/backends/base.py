@@ -89,6 +89,18 @@ class TokenSpeaker(Protocol):
     def close(self) -> None: ...
 
 
+class Looking(TokenSpeaker, Protocol):
+    """A speaker that can also guess tokens by looking up in prompt and answer what followed the last ones before.
+
+    Prompt lookup (Saxena 2023): several guesses are checked in one step, so that what copies its prompt is written
+    faster; the answer is the greedy one, but for the rounding of kernels that read several tokens at once.
+    """
+
+    def generate_by_lookup(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """The same as `generate`, by guesses that are checked."""
+        ...
+
+
 class Made(NamedTuple):
     """A token that an engine made for one of its requests."""
 

@@ -104,7 +104,7 @@ def test_a_kind_that_is_made_here_is_sent_there(tmp_path: Path, capsys: pytest.C
 
     checkpoint(tmp_path, LLAMA, LLAMA_SHAPES)
     assert advise.main([str(tmp_path)]) == 0
-    assert "make run MODEL=" in capsys.readouterr().out
+    assert "make run MODEL=" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from tasks.backends.openvino.device import compiled, properties_of
 from tasks.backends.openvino.language import FILE
 from tasks.backends.sampling import Sampler, Sampling, Stream
 
+GUESSES, NGRAM = 3, 3  # of prompt lookup: tokens guessed at once, and how many of the last ones are looked up
 PIECE = 256  # tokens of a prompt that are processed at once
 
 
@@ -111,7 +112,11 @@ class GenAiSpeaker:
 
         self._genai = openvino_genai
         self._artifact, self._threads, self._properties = artifact, threads, properties
-        self._pipeline = openvino_genai.LLMPipeline(str(artifact), "CPU", INFERENCE_NUM_THREADS=threads, **properties)
+        self._pipeline, self._looking = self._open(), None
+
+    def _open(self, **more: Any) -> Any:
+        settings = {"INFERENCE_NUM_THREADS": self._threads, **self._properties, **more}
+        return self._genai.LLMPipeline(str(self._artifact), "CPU", **settings)
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""
@@ -121,19 +126,29 @@ class GenAiSpeaker:
         """Greedy continuation of `new_tokens` tokens."""
         return self._generate([ids], new_tokens, _streamer(self._genai, on_token) if on_token else None)[0]
 
+    def generate_by_lookup(self, ids: Sequence[int], new_tokens: int, on_token: OnToken | None = None) -> list[int]:
+        """The same in a pipeline that looks guesses up; it is loaded when it is first asked."""
+        if self._looking is None:
+            self._looking = self._open(prompt_lookup=True)
+        guesses = {"num_assistant_tokens": GUESSES, "max_ngram_size": NGRAM}
+        streamer = _streamer(self._genai, on_token) if on_token else None
+        return self._generate([ids], new_tokens, streamer, self._looking, **guesses)[0]
+
     def generate_batch(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
         """Greedy continuations of prompts of one length, together."""
         return self._generate(prompts, new_tokens, None)
 
-    def _generate(self, prompts: Sequence[Sequence[int]], new_tokens: int, streamer: Any) -> list[list[int]]:
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, streamer: Any, pipeline: Any = None, **more: int
+    ) -> list[list[int]]:
         import openvino as ov
 
         config = self._genai.GenerationConfig(
-            max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, ignore_eos=True
+            max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, ignore_eos=True, **more
         )
         ids = np.array(prompts, dtype=np.int64)
         given = self._genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
-        result = self._pipeline.generate(given, config, streamer)
+        result = (pipeline or self._pipeline).generate(given, config, streamer)
         return [list(row) for row in result.tokens]
 
     def runtime(self) -> dict[str, str]:
@@ -141,8 +156,8 @@ class GenAiSpeaker:
         return properties_of(compiled(self._artifact / FILE, self._threads, self._properties))
 
     def close(self) -> None:
-        """Free the pipeline."""
-        del self._pipeline
+        """Free the pipelines."""
+        del self._pipeline, self._looking
 
 
 def _streamer(genai: Any, on_token: OnToken) -> Any:

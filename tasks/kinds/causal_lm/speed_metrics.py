@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.kinds.catalogue import NEVER, Axis, CardLine, Column, Gate, MetricSpec, Place, speedup
 
 NO_PROMPT = "the data gives no prompt that long"
+NO_LOOKUP = "the runtime has no prompt lookup"
 NO_BATCH = "the data gives too few prompts of one length"
 
 PHASES = (
@@ -103,6 +104,28 @@ PHASES = (
         bound_by="arithmetic",
         absent=NO_BATCH,
         slower=Place(5, "prompts at once"),
+    ),
+    # A property of what is written, not of the artifact alone: a column of its own, and never the decode speed.
+    MetricSpec(
+        name="lookup_tokens_per_s",
+        title="decode by prompt lookup",
+        group="speed",
+        better="higher",
+        unit="tok/s",
+        source="optional",
+        absent=NO_LOOKUP,
+        column=Column("copying", "speed of writing what copies its prompt, by prompt lookup", order=10, drop=1),
+        card=CardLine("decode by prompt lookup where the prompt is copied, tokens/s", "{:.1f}", order=18),
+    ),
+    MetricSpec(
+        name="lookup_gain",
+        title="prompt lookup over plain decode",
+        group="speed",
+        better="higher",
+        form="ratio",
+        source="optional",
+        absent=NO_LOOKUP,
+        card=CardLine("prompt lookup over plain decode of the same, times", "{:.2f}", order=19),
     ),
 )
 CONSISTENCY = (

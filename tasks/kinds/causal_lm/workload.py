@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ WARM_UP_TOKENS = 4
 HEAVY_TOKENS = 16
 AFTER_LONGEST = 16  # new tokens after the longest prompt
 BATCH, BATCH_TOKENS = 4, 16  # prompts at once, and new tokens of each
+REPEATED, COPIED = 24, 32  # tokens that a long prompt is begun again by, and new ones that are timed after them
 SOAK_PROMPTS = 4  # distinct ones of a soak
 SOAK_TOKENS = 12  # new tokens of each request of a soak
 STRESS_TOKENS = 16  # of each request under stress
@@ -46,7 +47,8 @@ class TokensWorkload:
     Every prompt is timed once, so that no cache of an earlier one helps. Time to first token: prompt in, one token
     out. Prefill: prompt tokens over that time for the long prompts, and for one that is longer still. Decode: tokens
     after the first over the time between first and last, after a short prompt and after the longest. Batch: new tokens
-    of some prompts at once over the whole time, reading them included.
+    of some prompts at once over the whole time, reading them included. Lookup: tokens after the first where a prompt
+    begins again, with guesses looked up in it, and that over the same without.
     """
 
     session: TokenSpeaker
@@ -77,7 +79,7 @@ class TokensWorkload:
             ],
         }
         if not self.brief:
-            timed |= self._after_longest() | self._batch(short[self.repeats : -1])
+            timed |= self._after_longest() | self._batch(short[self.repeats : -1]) | self._copying()
         return {**timed, "inter_token_ms": gaps}
 
     def heavy(self) -> None:
@@ -125,6 +127,20 @@ class TokensWorkload:
         began = time.perf_counter()
         self.session.generate_batch(prompts[-BATCH:], BATCH_TOKENS)
         return {"batch_tokens_per_s": [BATCH * BATCH_TOKENS / (time.perf_counter() - began)]}
+
+    def _copying(self) -> dict[str, list[float]]:
+        """Write on where a prompt begins again, by guesses that are looked up and without, where a runtime can."""
+        work = getattr(self.session, "generate_by_lookup", None)
+        if work is None:
+            return {}
+        ids = [*self.prompts.long[0], *self.prompts.long[0][:REPEATED]]
+        plain, guessed = (self._rate(ids, one) for one in (self.session.generate, work))
+        return {"lookup_tokens_per_s": [guessed], "lookup_gain": [guessed / plain]}
+
+    def _rate(self, ids: Sequence[int], generate: Callable[..., list[int]]) -> float:
+        stamps: list[float] = []
+        generate(ids, COPIED, lambda _: stamps.append(time.perf_counter()))
+        return (len(stamps) - 1) / max(stamps[-1] - stamps[0], 1e-9)
 
     def _seconds(self, ids: Sequence[int]) -> float:
         began = time.perf_counter()

@@ -142,6 +142,14 @@ def test_what_it_writes_is_what_was_scored_alone_and_in_a_batch(made, logits):
     assert [len(row) for row in pair] == [5, 5]
     assert near(logits[-1], pair[0][0])
     assert speaker.generate(IDS, 5) == tokens
+    if hasattr(speaker, "generate_by_lookup"):
+        looked: list[int] = []
+        again = [*IDS, *IDS]
+        assert speaker.generate_by_lookup(again, 8, looked.append) == looked
+        scorer = made.backend.scorer(made.files, 2)
+        rows = scorer.score([*again, *looked[:-1]])[len(again) - 1 :]
+        scorer.close()
+        assert all(near(row, token) for row, token in zip(rows, looked, strict=True))
     assert {"execution", "kv_cache", "threads"} <= set(speaker.runtime())
     speaker.close()
 

@@ -68,3 +68,16 @@ def test_stress_and_soak_tell_what_was_written() -> None:
     work, _ = made()
     assert work.stress(3) == (0,) * STRESS_TOKENS
     assert work.soak(9) == SOAK_TOKENS
+
+
+def test_a_runtime_that_looks_guesses_up_is_timed_where_the_prompt_begins_again() -> None:
+    class Looking(Noting):
+        generate_by_lookup = Noting.generate
+
+    work, _ = made()
+    session = Looking()
+    work.session = session  # type: ignore[assignment]
+    found = work.samples()
+    assert len(found["lookup_tokens_per_s"]) == len(found["lookup_gain"]) == 1
+    assert session.read[-2:] == [6, 6], "the same prompt both ways: three tokens, and the same three again"
+    assert "lookup_gain" not in made()[0].samples()
