@@ -301,10 +301,11 @@ def _speedup(result: Results, other: Results, own: Metric, base: Metric, phase: 
         return _missing(f"{phase.name} must be above 0 to be compared: {own.value} against {base.value}")
     doubt = own.undecided or (f"{other.plan.variant}: {base.undecided}" if base.undecided else "")
     paired, against = (_paired(one, phase.name) for one in (result, other))
-    if paired is None or against is None:
+    to_reference = other.plan.recipe.role == "reference"
+    if paired is None or (against is None and not to_reference):
         medians = own.value / base.value if phase.better == "higher" else base.value / own.value
         return Metric(value=medians, undecided=doubt or "not timed in turns with the reference")
-    if other.plan.recipe.role != "reference":
+    if against is not None and not to_reference:
         return Metric(value=paired.value / against.value, n=min(paired.pairs, against.pairs), undecided=doubt)
     low, high = beyond(paired.low, paired.high, paired.floor)
     return Metric(value=paired.value, low=low, high=high, units=paired.blocks, n=paired.pairs, undecided=doubt)

@@ -185,9 +185,11 @@ class Replay:
             return step
         dice = np.random.default_rng([self.seed, sum(map(ord, name)), sessions])
         figures = {}
+        known = catalogue(self.space.kind)
         for metric, one in sorted(step.figures.items()):
             low, high = one.ends
-            if one.value > 0 and low > 0 and high > low:
+            scored = metric in known.names and known[metric].group == "quality"  # which a timing does not change
+            if not scored and one.value > 0 and low > 0 and high > low:
                 error, reach = _errors(one, sessions)
                 value = one.value * math.exp(dice.normal(0, error))
                 figures[metric] = Figure(value=value, low=value * math.exp(-reach), high=value * math.exp(reach))
