@@ -147,7 +147,7 @@ def _run(
 def _name(params: Params, told: Search, wanted: Wishes, place: Workspace) -> str:
     """Name of the study: another space, model, machine, data, limit or objective is another one.
 
-    What was made, scored and timed for another study is found again all the same.
+    What was made and scored for another study is found again all the same; timings are taken anew.
     """
     words = [wanted.objective, repr([(one.spec.name, one.minimum, one.maximum) for one in wanted.limits])]
     words += [json.dumps({name: one.model_dump(mode="json") for name, one in sorted(params.variants.items())})]

@@ -67,6 +67,8 @@ class Pairs:
         view = self._view()
         if not _two(view) or len(self._tasks) >= PAIRS_AT_ONCE or self._dice.random() >= self._settings.mirror_share:
             return
+        if view.form == "generation" and path not in WRITING:
+            return  # drawn at random and as long as it was asked: no two answers are alike
         try:
             asked = json.loads(body)
         except ValueError:
@@ -77,8 +79,10 @@ class Pairs:
     def probe(self) -> None:
         """Ask both versions a question of our own."""
         view = self._view()
+        if not _two(view) or len(self._tasks) >= PAIRS_AT_ONCE:
+            return
         asked = question(view.form, self._probes)
-        if asked is not None and _two(view) and len(self._tasks) < PAIRS_AT_ONCE:
+        if asked is not None:
             self._probes += 1
             self._begin("probe", *asked, f"Bearer {self._key}" if self._key else None)
 

@@ -35,10 +35,11 @@ def unreadable(file: Path) -> str:
     """Why a graph cannot be trained, in words; empty where it can. Nothing is run."""
     try:
         model = folded(file)
+        held = constants(model)
         for node in reached(model):
             if node.op_type not in READ:
                 return f"operator {node.op_type} is not among those that are trained ({', '.join(sorted(READ))})"
-            _refuse(node, constants(model))
+            _refuse(node, held)
     except (UnsupportedError, RuntimeError) as error:
         return str(error)
     return ""
