@@ -291,8 +291,8 @@ def _gap(own: Metric, base: Metric, base_name: str) -> Metric | None:
 def _speedup(result: Results, other: Results, own: Metric, base: Metric, phase: MetricSpec) -> Metric:
     """How many times as fast, from blocks timed in turns with the reference.
 
-    Against the reference the interval is what the blocks say, wider by the noise floor where it is known. Against another
-    variant it is the quotient of two such figures, so there is none.
+    Against the reference the interval is what the blocks say, wider by the noise floor where it is known. Against
+    another variant it is the quotient of two such figures, so there is none.
     """
     gap = _gap(own, base, other.plan.variant)
     if gap is not None:

@@ -70,7 +70,7 @@ def fewer_channels(network: Any, share: float, taught: Lessons) -> dict[str, int
     )  # fmt: skip
     some = np.random.default_rng(SEED).permutation(len(taught.pictures))[:JUDGED]
     given = network(torch.from_numpy(taught.pictures[some]))
-    # Beside itself a network loses nothing, whose slope is 0: without classes its own likeliest ones are the right ones.
+    # Beside itself a network loses nothing, whose slope is 0: without classes its own likeliest ones stand in.
     classes = given.argmax(1) if taught.classes is None else torch.from_numpy(taught.classes[some])
     torch.nn.functional.cross_entropy(given, classes).backward()
     pruner.step()
