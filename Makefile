@@ -34,7 +34,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
+.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds bench-mixed ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -111,6 +111,9 @@ bench-search: $(ENV)  ## ways to search, replayed over spaces that were measured
 
 bench-kinds: $(ENV)  ## all kinds of model and variants beside fp32 and each ecosystem's own one-line export
 	python -m tests.bench.kinds
+
+bench-mixed: $(ENV)  ## types mixed by tensor beside uniform recipes of the same size or speed, on two models
+	python -m tests.bench.mixed_types
 
 ui: $(ENV)  ## Prefect's and MLflow's pages for this checkout
 	python -m flows.ui

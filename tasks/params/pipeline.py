@@ -180,6 +180,7 @@ class Variant(Block):
     symmetric: bool = False
     ratio: Share = 1.0
     bits: Annotated[float, Field(ge=0, le=16)] = 0.0  # per weight on average, for methods of mixed types; 0: its own
+    pace: Annotated[float, Field(ge=0, le=4)] = 0.0  # times as fast in writing as q8_0, for the same; 0: however slow
     experts: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of each layer's experts that stays
     experts_by: ExpertsBy = "reap"  # what tells which
     channels: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of each layer's channels that stays
@@ -205,9 +206,9 @@ class Variant(Block):
 
     @model_validator(mode="after")
     def _bits_where_types_are_mixed(self) -> Variant:
-        if bool(self.bits) != self.method.startswith("mixed"):
+        if bool(self.bits or self.pace) != self.method.startswith("mixed"):
             raise ValueError(
-                f"`bits` goes with methods of mixed types, not with {self.method!r}; such a method needs it"
+                f"`bits` and `pace` go with methods of mixed types, not with {self.method!r}; such a method needs one"
             )
         return self
 

@@ -44,6 +44,7 @@ def recipe(name: str, variant: Variant, model: ModelProfile, hardware: Hardware)
         symmetric=variant.symmetric,
         ratio=variant.ratio,
         bits=variant.bits,
+        pace=variant.pace,
         experts=variant.experts,
         experts_by=variant.experts_by,
         channels=variant.channels,

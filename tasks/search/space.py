@@ -87,7 +87,7 @@ def _corner(name: str, corner: Corner, found: dict[str, Variant]) -> list[Varian
 def _line(variant: Variant) -> tuple[object, ...]:
     """What an artifact depends on."""
     one = variant
-    knobs = one.group_size, one.symmetric, one.ratio, one.bits, one.experts, one.channels, one.epochs
+    knobs = one.group_size, one.symmetric, one.ratio, one.bits, one.pace, one.experts, one.channels, one.epochs
     return one.backend, one.precision, one.method, *knobs
 
 
@@ -99,6 +99,7 @@ def _name(variant: Variant) -> str:
     parts += ["sym"] if variant.symmetric else []
     parts += [f"r{round(variant.ratio * 100)}"] if variant.ratio < 1 else []
     parts += [f"b{round(variant.bits * 100)}"] if variant.bits else []
+    parts += [f"x{round(variant.pace * 100)}"] if variant.pace else []
     return "-".join(parts)
 
 

@@ -37,7 +37,8 @@ def convert(work: Work, recipe: Recipe, out: Path) -> None:
     if not base.is_file():
         _to_f16(work.model, base)
     if recipe.method in mixed.TYPES:
-        mixed.quantize(base, work.model, work.calibration, out / FILE, recipe.method, recipe.bits, work.threads)
+        budget = mixed.Budget(recipe.bits, recipe.pace)
+        mixed.quantize(base, work.model, work.calibration, out / FILE, recipe.method, budget, work.threads)
     else:
         quantize(base, out / FILE, recipe.method, work.threads)
     if work.intermediate is None:

@@ -1,10 +1,11 @@
-"""A type for each tensor of a GGUF file: the least loss of quality within a number of bits per weight.
+"""A type for each tensor of a GGUF file: the least loss of quality within a number of bits per weight, or of time.
 
 What a tensor loses by a type is told from one pass over calibration texts: with x the input of its product, g the
 gradient of the model's own loss at the output and D the rounding error of its weights, the divergence grows by about
 the mean of (g' D x)^2 / 2, the second order of the KL divergence with the Fisher information in place of the Hessian
-(Martens 2020, arXiv:1412.1193). Losses and bytes add up over tensors, so that the choice is a multiple-choice knapsack,
-which HiGHS solves exactly (scipy.optimize.milp). The same pass tells llama.cpp the importance of each column.
+(Martens 2020, arXiv:1412.1193). Losses, bytes and the seconds of writing add up over tensors, so that the choice is a
+multiple-choice knapsack, which HiGHS solves exactly (scipy.optimize.milp). The same pass tells llama.cpp the importance
+of each column. What a type costs in time is timed: whole files of it take turns with one in q8_0.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.backends.gguf import pace as timing
 from tasks.errors import UnsupportedError
 
 Floats = NDArray[np.float32]
@@ -57,34 +59,49 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What the types together may take; 0 is no limit, and one of the two is asked for."""
+
+    bits: float = 0.0  # per weight on average
+    pace: float = 0.0  # times as fast in writing as the model in q8_0, at least
+
+
+@dataclass(frozen=True)
 class Option:
     """One tensor in one type."""
 
     kind: str  # of GGUF: Q5_0
     size: int  # bytes
     loss: float  # nats per token, as predicted
+    time: float = 0.0  # of writing a token, as a share of that of the model in q8_0
 
 
 def quantize(
-    base: Path, model: Path, texts: Sequence[str], out: Path, method: str, bits: float, threads: int
+    base: Path, model: Path, texts: Sequence[str], out: Path, method: str, budget: Budget, threads: int
 ) -> dict[str, str]:
-    """Write `out` from an f16 GGUF file with the types that lose least at `bits` per weight; returns them by tensor.
+    """Write `out` from an f16 GGUF file with the types that lose least within a budget; returns them by tensor.
 
     `model` is the checkpoint that the file was made from. Raises UnsupportedError without texts, and where so few bits
-    cannot be had.
+    or so high a speed cannot be had.
     """
-    if not bits:
-        raise UnsupportedError(f"{method} needs `bits`, how many each weight may take on average: from 4 to 8")
+    if not budget.bits and not budget.pace:
+        raise UnsupportedError(
+            f"{method} needs `bits`, how many each weight may take on average, from 4 to 8; or `pace`, how many times "
+            "as fast as q8_0 it shall write"
+        )
     if not texts:
         raise UnsupportedError("a type for each tensor needs calibration texts, which were not given")
     _refuse_stacked(base)
     exact = {one.name: one.values for one in _matrices(base)}
     seen = observe(model, texts, threads, exact, _architecture(base))
-    found = options(base, exact, seen, out.parent, method, threads)
+    found = options(base, exact, seen, out.parent, method, threads, timed=bool(budget.pace))
     weights = sum(one.size for one in exact.values())
-    kinds = choose(found, int(weights * bits / 8))
+    kinds = choose(found, int(weights * budget.bits / 8) if budget.bits else None, budget.pace)
     lost = sum(next(o.loss for o in found[name] if o.kind == kind) for name, kind in kinds.items())
     print(f"types of {len(kinds)} tensors: {in_words(kinds)}; predicted divergence {lost:.4g} nats", flush=True)
+    if budget.pace:
+        share = sum(next(o.time for o in found[name] if o.kind == kind) for name, kind in kinds.items())
+        print(f"predicted to write {1 / share:.2f} times as fast as q8_0", flush=True)
     write(base, out, kinds, {name: one.importance for name, one in seen.items()}, threads)
     return kinds
 
@@ -97,22 +114,22 @@ def _refuse_stacked(base: Path) -> None:
         raise UnsupportedError("types are mixed for weights with two axes; this model has stacked experts")
 
 
-def choose(found: Mapping[str, Sequence[Option]], budget: int) -> dict[str, str]:
-    """The options, one a tensor, of the least loss in all within a budget of bytes; raises UnsupportedError.
+def choose(found: Mapping[str, Sequence[Option]], budget: int | None, pace: float = 0.0) -> dict[str, str]:
+    """The options, one a tensor, of the least loss in all within a budget of bytes, of time, or of both.
 
-    >>> found = {"a": [Option("Q4", 4, 1.0), Option("Q8", 8, 0.0)], "b": [Option("Q4", 4, 0.1), Option("Q8", 8, 0.0)]}
+    `pace` is how many times as fast as q8_0 throughout it shall be. Raises UnsupportedError where nothing keeps it.
+
+    >>> found = {"a": [Option("Q4", 4, 1.0, 0.3), Option("Q8", 8, 0.0, 0.5)],
+    ...          "b": [Option("Q4", 4, 0.1, 0.3), Option("Q8", 8, 0.0, 0.5)]}
     >>> choose(found, 12)
     {'a': 'Q8', 'b': 'Q4'}
+    >>> choose(found, None, pace=1.5)
+    {'a': 'Q4', 'b': 'Q4'}
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
+    _refuse_impossible(found, budget, pace)
     flat = [(name, one) for name, some in found.items() for one in some]
-    least = sum(min(one.size for one in some) for some in found.values())
-    if budget < least:
-        raise UnsupportedError(
-            f"the narrowest types of its tensors take {least / 1e6:.1f} MB, and {budget / 1e6:.1f} MB are allowed; "
-            "ask for more bits"
-        )
     names = list(found)
     one_each = np.zeros((len(names), len(flat)))
     for column, (name, _) in enumerate(flat):
@@ -120,45 +137,91 @@ def choose(found: Mapping[str, Sequence[Option]], budget: int) -> dict[str, str]
     sizes = np.array([one.size for _, one in flat], dtype=float)
     losses = np.array([one.loss for _, one in flat])
     scale = losses[losses > 0].mean() if (losses > 0).any() else 1.0
+    constraints = [LinearConstraint(one_each, 1, 1)]
+    if budget is not None:
+        constraints.append(LinearConstraint(sizes[None, :], -np.inf, budget))
+    if pace:
+        constraints.append(LinearConstraint(np.array([[one.time for _, one in flat]]), -np.inf, 1 / pace))
     solved = milp(
         losses / scale + 1e-9 * sizes / sizes.max(),  # of equals the smaller
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(sizes[None, :], -np.inf, budget)],
+        constraints=constraints,
         integrality=np.ones(len(flat)),
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": 1e-4, "time_limit": 60.0},
     )
     if solved.x is None:
-        raise UnsupportedError(f"no types were found within {budget / 1e6:.1f} MB: {solved.message}")
+        raise UnsupportedError(f"no types were found within `bits` and `pace`: {solved.message}")
     return {name: one.kind for (name, one), taken in zip(flat, solved.x, strict=True) if taken > 0.5}
 
 
+def _refuse_impossible(found: Mapping[str, Sequence[Option]], budget: int | None, pace: float) -> None:
+    least = sum(min(one.size for one in some) for some in found.values())
+    if budget is not None and budget < least:
+        raise UnsupportedError(
+            f"the narrowest types of its tensors take {least / 1e6:.1f} MB, and {budget / 1e6:.1f} MB are allowed; "
+            "ask for more bits"
+        )
+    fastest = sum(min(one.time for one in some) for some in found.values())
+    if pace and fastest > 1 / pace:
+        raise UnsupportedError(
+            f"the fastest types of its tensors write {1 / fastest:.2f} times as fast as q8_0, and {pace:.2f} is asked "
+            "for; ask for less"
+        )
+
+
 def options(
-    base: Path, exact: Mapping[str, Floats], seen: Mapping[str, Seen], scratch: Path, method: str, threads: int
-) -> dict[str, list[Option]]:
-    """What each tensor would be in each type, by files quantized whole in one after the other."""
+    base: Path, exact: Mapping[str, Floats], seen: Mapping[str, Seen], scratch: Path, method: str, threads: int,
+    timed: bool = False,
+) -> dict[str, list[Option]]:  # fmt: skip
+    """What each tensor would be in each type, by files quantized whole in one after the other, and timed if asked."""
     from tasks.backends.gguf.making import quantize as whole
 
     importance = {name: one.importance for name, one in seen.items()}
     found: dict[str, dict[str, Option]] = {name: {} for name in exact}
+    rates: dict[str, float] = {}
     no = WHOLE if method == "mixed" else (*WHOLE, *SLOW)  # where a width is not fit for a type, another is taken
-    for kind in TYPES[method]:
-        file = scratch / f"whole-{kind}.gguf"
-        try:
-            with told(importance) as pointer:
-                whole(base, file, kind, threads, pure=True, importance=pointer)
-            for one in _matrices(file):
-                if one.name in found and one.kind not in found[one.name] and one.kind not in no:
-                    loss = seen[one.name].loss(one.values - exact[one.name]) if one.name in seen else 0.0
-                    found[one.name][one.kind] = Option(one.kind, one.bytes, loss)
-        finally:
-            file.unlink(missing_ok=True)
+    yardstick = scratch / "whole-yardstick.gguf"
+    multiplied = _multiplied(exact)
+    try:
+        if timed:
+            whole(base, yardstick, timing.YARDSTICK, threads, pure=True)
+        for kind in TYPES[method]:
+            file = scratch / f"whole-{kind}.gguf"
+            try:
+                with told(importance) as pointer:
+                    whole(base, file, kind, threads, pure=True, importance=pointer)
+                stored = {one.name: one for one in _matrices(file) if one.name in found}
+                for one in stored.values():
+                    if one.kind not in found[one.name] and one.kind not in no:
+                        loss = seen[one.name].loss(one.values - exact[one.name]) if one.name in seen else 0.0
+                        found[one.name][one.kind] = Option(one.kind, one.bytes, loss)
+                if timed:
+                    sizes = {name: (one.kind, exact[name].size) for name, one in stored.items() if name in multiplied}
+                    rates |= timing.rates(timing.against(file, yardstick, threads), sizes, rates)
+            finally:
+                file.unlink(missing_ok=True)
+    finally:
+        yardstick.unlink(missing_ok=True)
     for name in found.keys() - seen.keys():  # nothing is known of what they lose: the widest type
         found[name] = dict([max(found[name].items(), key=lambda item: item[1].size)])
+    all_weights = sum(exact[name].size for name in multiplied)
+    for name in multiplied if timed else ():
+        share = exact[name].size / all_weights
+        found[name] = {kind: replace(one, time=share * rates[kind]) for kind, one in found[name].items()}
     return {name: _undominated(list(some.values())) for name, some in found.items() if some}
 
 
+def _multiplied(exact: Mapping[str, Floats]) -> set[str]:
+    """Weights that each token is multiplied by: not an embedding beside a head of its own, of which it reads a row."""
+    return {name for name in exact if name != "token_embd.weight" or "output.weight" not in exact}
+
+
 def _undominated(some: Sequence[Option]) -> list[Option]:
-    return [one for one in some if not any(o.size < one.size and o.loss <= one.loss for o in some)]
+    def over(one: Option, other: Option) -> bool:
+        no_worse = one.size <= other.size and one.loss <= other.loss and one.time <= other.time
+        return no_worse and (one.size, one.loss, one.time) != (other.size, other.loss, other.time)
+
+    return [one for one in some if not any(over(other, one) for other in some)]
 
 
 def in_words(kinds: Mapping[str, str]) -> str:

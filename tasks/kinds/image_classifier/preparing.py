@@ -18,26 +18,27 @@ from tasks.kinds.image_classifier import digits, pictures
 from tasks.kinds.image_classifier.pictures import Preprocessing
 from tasks.params.pipeline import Convert, Data
 
-PHOTOS = "photos"
+PHOTOS, AUTO = "photos", "auto"
 LABELS = "a folder for each class, named by its number, or pictures without classes in one folder"
 
 
 def refuse(params: Data) -> None:
     """Raise DataError for a folder that is not there or holds no pictures."""
-    if params.source not in (digits.NAME, PHOTOS):
+    if params.source not in (AUTO, digits.NAME, PHOTOS):
         _files(params.source)
 
 
 def prepare(params: Data, convert: Convert, model: Path, out: Path) -> Prepared:
     """Write pictures as numbers, with their classes where they are known."""
     told = pictures.read(model)
-    images, labels = _images(params, told)
+    source = fitting(params.source, told)
+    images, labels = _images(source, params, told)
     name = _input(model)
     rows = Rows({name: images})
-    parts, notes = split.choose(rows, params, params.source)
+    parts, notes = split.choose(rows, params, source)
     if not labels:
         notes = (*notes, "pictures without classes: judged by the reference's answers")
-    return split.put(rows, labels, parts, split.numbers_in(rows), out, split.Said(params.source, "numbers", notes))
+    return split.put(rows, labels, parts, split.numbers_in(rows), out, split.Said(source, "numbers", notes))
 
 
 def _input(model: Path) -> str:
@@ -49,21 +50,41 @@ def _input(model: Path) -> str:
     return names[0]
 
 
-def _images(params: Data, told: Preprocessing) -> tuple[NDArray[np.float32], Named]:
-    if params.source == digits.NAME:
+def fitting(source: str, told: Preprocessing) -> str:
+    """The source that `auto` stands for; raises DataError for digits where the model takes other pictures.
+
+    >>> fitting("auto", digits.PREPROCESSING)
+    'digits'
+    """
+    of_digits = (told.mode, told.size) == (digits.PREPROCESSING.mode, digits.PREPROCESSING.size)
+    if source == AUTO:
+        return digits.NAME if of_digits else PHOTOS
+    if source == digits.NAME and not of_digits:
+        height, width = told.size
+        raise DataError(
+            f"data.source is {digits.NAME}, grey pictures of 8x8, and the model takes {told.mode} of {width}x{height}; "
+            f"give {PHOTOS}, or {LABELS}"
+        )
+    return source
+
+
+def _images(source: str, params: Data, told: Preprocessing) -> tuple[NDArray[np.float32], Named]:
+    if source == digits.NAME:
         images, classes = digits.pictures()
         return images[digits.TRAINED :], {"label": classes[digits.TRAINED :]}
-    if params.source == PHOTOS:
+    if source == PHOTOS:
         return _parts(told, params.evaluation_rows + params.calibration_rows, params.seed), {}
-    _files(params.source)
-    images, named = pictures.labelled(Path(params.source).expanduser(), told)
+    _files(source)
+    images, named = pictures.labelled(Path(source).expanduser(), told)
     return images, {} if named is None else {"label": named}
 
 
 def _files(source: str) -> list[Path]:
     found = pictures.files(Path(source).expanduser())
     if not found:
-        raise DataError(f"data.source {source!r} holds no pictures; allowed: {digits.NAME}, {PHOTOS}, or {LABELS}")
+        raise DataError(
+            f"data.source {source!r} holds no pictures; allowed: {AUTO}, {digits.NAME}, {PHOTOS}, or {LABELS}"
+        )
     return found
 
 

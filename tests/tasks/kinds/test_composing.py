@@ -68,4 +68,4 @@ def test_a_run_is_composed_again_with_its_kind(folder: Path) -> None:
     compose({"fetch.model": "digits"}, folder).write(folder)
     again = composed_before(folder)
     assert again is not None
-    assert again.params.data.source == "digits"
+    assert again.params.recommend.weights["throughput"] == 0.4

@@ -57,7 +57,7 @@ def test_the_quick_profile_changes_what_it_names_and_nothing_else():
             {"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int8", "bits": 4}}},
             "methods of mixed types",
         ),
-        ({"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int4", "method": "mixed"}}}, "needs it"),
+        ({"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int4", "method": "mixed"}}}, "needs one"),
         (
             {"variants": {**VARIANTS, "x": {"backend": "gguf", "precision": "int8", "source": "variants/y"}}},
             "must be 'model' or 'variants/NAME'",

@@ -49,12 +49,20 @@ def test_a_picture_made_to_fill_memory_is_refused(monkeypatch: pytest.MonkeyPatc
         pictures.opened(tmp_path / "large.png")
 
 
+def test_without_a_source_a_model_gets_pictures_that_it_takes() -> None:
+    assert preparing.fitting("auto", digits.PREPROCESSING) == "digits"
+    assert preparing.fitting("auto", RGB) == "photos"
+    assert preparing.fitting("some/folder", RGB) == "some/folder"
+    with pytest.raises(DataError, match="pictures of 8x8, and the model takes RGB of 6x8; give photos, or"):
+        preparing.fitting("digits", RGB)
+
+
 def test_a_folder_of_pictures_may_tell_their_classes(tmp_path: Path) -> None:
     for name in ("0", "1"):
         (tmp_path / name).mkdir()
         for number in range(3):
             Image.new("L", (9, 9), 40 * number).save(tmp_path / name / f"{number}.png")
-    images, labels = preparing._images(Data(source=str(tmp_path)), digits.PREPROCESSING)
+    images, labels = preparing._images(str(tmp_path), Data(), digits.PREPROCESSING)
     assert images.shape == (6, 1, 8, 8)
     assert labels["label"].tolist() == [0, 0, 0, 1, 1, 1]
     with pytest.raises(DataError, match="holds no pictures"):
