@@ -34,7 +34,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds bench-mixed ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy clean
+.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds bench-mixed ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy deploy-to placement clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -126,6 +126,12 @@ loadtest: $(ENV)  ## load the server that runs until it no longer keeps up (URL=
 
 deploy: $(ENV)  ## serve what runs by a schedule: re-optimization (CRON="0 2 * * *"), monitor, weekly review
 	python -m flows.deploy $(if $(CRON),--cron '$(CRON)')
+
+deploy-to: $(ENV)  ## what is shipped to a target, from its own verdicts (TARGET=ios,android ANYWAY=1 DRY=1)
+	@python -m tasks.bundle --target '$(or $(TARGET),$(error say where to: make deploy-to TARGET=ios))' $(if $(ANYWAY),--anyway) $(if $(DRY),--dry-run)
+
+placement: $(ENV)  ## where each runtime really puts the variants, and why not where asked (DEVICE=gpu, ON_FALLBACK=refuse)
+	@python -m tasks.place $(if $(DEVICE),--device '$(DEVICE)') $(if $(ON_FALLBACK),--on-fallback $(ON_FALLBACK))
 
 route: $(ENV)  ## serve the champion behind a router that can let a new version take over (PACKAGE=folder, PORT=)
 	@python -m tasks.promotion serve $(if $(PACKAGE),--package '$(PACKAGE)') $(if $(PORT),--port '$(PORT)')

@@ -43,10 +43,11 @@ def fits(params: Params, hardware: Hardware, model: ModelProfile) -> tuple[Fit, 
 
     Raises ConfigError for a device or kind of target that is not known.
     """
-    return tuple(fit(params, _place(name, target, hardware), model) for name, target in params.targets.items())
+    return tuple(fit(params, place(name, target, hardware), model) for name, target in params.targets.items())
 
 
-def _place(name: str, target: Target, first: Hardware) -> Place:
+def place(name: str, target: Target, first: Hardware) -> Place:
+    """One target as planning asks it; `first` is the hardware of the first target."""
     same, key = target.device == first.device, f"targets.{name}.device"
     accepts = table.target(target.kind, name, target.device).accepts
     return Place(name, target.kind, first if same else named(target.device, key), accepts)

@@ -99,6 +99,7 @@ def _made(workspace: Workspace, entry: PlanEntry, params: Params, files: Path) -
         opening=Opening(kind=kind, backend=entry.recipe.backend, artifact=files, threads=threads),
         places=Places(model=workspace.model, data=workspace.data, reference=workspace.reference),
         precision=entry.recipe.precision,
+        mixed=entry.recipe.pace > 0,
         transformed=entry.recipe.transforms,
         units=settings.slow_probe_tokens if entry.slow_here else 0,
         settings=settings,

@@ -38,7 +38,7 @@ def package(workspace: Workspace, report: GateReport, recommendation: Recommenda
     passed = _passed(report)
     partial = fresh_folder(workspace.package)
     try:
-        record = _winner(workspace, passed, report, recommendation, partial) if passed else _nothing(report, partial)
+        record = put(workspace, passed, report, recommendation, partial) if passed else _nothing(report, partial)
         replace_folder(partial, workspace.package)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -60,9 +60,10 @@ def _nothing(report: GateReport, out: Path) -> Package:
     return Package(status="skipped", reason=reason, variant=None, verdict=outcome)
 
 
-def _winner(
+def put(
     workspace: Workspace, passed: Verdict, report: GateReport, recommendation: Recommendation, out: Path
 ) -> Package:
+    """Write one variant's package to the empty folder `out`, with its verdict as it is; raises as `package` does."""
     artifact = Artifact.read(workspace.artifact_record(passed.variant))
     family = ModelProfile.read(workspace.profile).family
     source = _complete(workspace.artifact_files(artifact.variant), artifact, family)
@@ -75,7 +76,12 @@ def _winner(
     write_text(out / "CARD.md", card.card(found))
     digest, size = manifest.write_manifest(out), round(size_bytes(out) / 1e6, 2)
     return Package(
-        status="ok", reason=report.reason, variant=passed.variant, verdict="pass", size_mb=size, manifest_sha256=digest
+        status="ok",
+        reason=report.reason,
+        variant=passed.variant,
+        verdict=passed.outcome,
+        size_mb=size,
+        manifest_sha256=digest,
     )
 
 

@@ -71,11 +71,11 @@ def for_targets(workspace: Workspace, params: Params) -> dict[str, Recommendatio
     fits = {fit.target: fit for fit in Fits.read(workspace.fits).targets} if params.targets else {}
     if fits.keys() != params.targets.keys():
         raise DataError(f"{workspace.fits} is about targets {', '.join(fits)}; run `dvc repro assess`")
-    return {name: _ranked(found, params.for_target(name), fits.get(name)) for name in params.named_targets}
+    return {name: ranked(found, params.for_target(name), fits.get(name)) for name in params.named_targets}
 
 
-def _ranked(found: Found, params: Params, fit: Fit | None) -> Recommendation:
-    """Rank for one target: what it takes, by timings only where they are of its device."""
+def ranked(found: Found, params: Params, fit: Fit | None) -> Recommendation:
+    """Rank for one target: what it takes, by timings only where they are of its device; None: the first, or only one."""
     if fit is None:
         return joined(found, params)
     own = replace(found, plan={name: seen(entry, fit) for name, entry in found.plan.items()})

@@ -81,6 +81,7 @@ class CheckRequest(Record):
     places: Places
     precision: Precision
     units: int  # tokens or examples of the probe; 0: all of it
+    mixed: bool = False  # its types were chosen by what they cost: any of at most 8 bits will do
     transformed: bool = False  # the model itself was changed before: the distance tells little of the precision
     settings: Convert
 

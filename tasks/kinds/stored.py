@@ -27,13 +27,18 @@ def weight_share(counted: Mapping[str, int]) -> dict[str, float]:
     return {kind: weights[kind] / total for kind in sorted(weights, key=lambda k: -weights[k])}
 
 
-def precision_problem(share: Mapping[str, float], claimed: Precision, quantized: float = 1.0) -> str:
+def precision_problem(
+    share: Mapping[str, float], claimed: Precision, quantized: float = 1.0, *, mixed: bool = False
+) -> str:
     """Say why the types found are not the claimed precision; empty when they are.
+
+    `mixed`: types were chosen by what they cost, so that any of at most 8 bits will do.
 
     `quantized`: the share of the weights that are to be in it; a small model may be an embedding for the most part,
     which frameworks keep at 8 bits whatever is asked.
     """
-    fitting = sum(part for kind, part in share.items() if FEWEST[claimed] <= BITS.get(kind, 32) <= WIDEST[claimed])
+    fewest, widest = (0.0, WIDEST["int8"]) if mixed else (FEWEST[claimed], WIDEST[claimed])
+    fitting = sum(part for kind, part in share.items() if fewest <= BITS.get(kind, 32) <= widest)
     if fitting >= ENOUGH * quantized:
         return ""
     of = "" if quantized == 1.0 else f" (its linear layers are {quantized:.0%})"

@@ -18,6 +18,14 @@ class Device(Block):
     device: str = HOST  # or a profile of tasks/hardware/devices.yaml
 
 
+class Accelerate(Block):
+    """S10, S24: what shall run a model, and what it means where that is not there."""
+
+    device: str = "auto"  # auto | cpu | gpu | npu | as a runtime names it
+    on_fallback: Literal["allow", "warn", "refuse"] = "warn"
+    min_flops_share: Share | None = None  # on that device, at least; None: no gate
+
+
 class Fetch(Block):
     kind: str = "auto"  # of model: auto (told by its files), a name of tasks/kinds/table.py, or package.module
     model: str = "sample"  # sample | a Hugging Face directory | a .gguf file | a hub id
@@ -161,6 +169,8 @@ class Target(Device):
     kind: str | None = None  # a name of tasks/targets/table.py, or package.module; None: it takes every variant
     gate: dict[str, Bound | None] = {}  # over the block `gate`
     weights: dict[str, Weight] = {}  # over recommend.weights
+    budget_mb: Positive | None = None  # of its bundle, installed, everything counted; None: what its kind stands for
+    options: dict[str, Any] = {}  # of its kind, see the head of its file in tasks/targets/
 
 
 class Track(Block):

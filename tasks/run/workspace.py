@@ -14,6 +14,18 @@ class Workspace:
 
     root: Path = ROOT
 
+    def placement(self, variant: str) -> Path:
+        """Placement of a variant: where its runtime puts it."""
+        return self.root / "placement" / f"{variant}.json"
+
+    def bundle(self, target: str) -> Path:
+        """Folder of what is shipped to one target."""
+        return self.root / "bundles" / target
+
+    def bundle_record(self, target: str) -> Path:
+        """Bundle: what it is, what validators said, whether it answers."""
+        return self.root / "bundles" / f"{target}.json"
+
     @property
     def code(self) -> Path:
         """Lists of source files that each stage and backend runs, with digests."""

@@ -7,18 +7,30 @@ import importlib
 from typing import TYPE_CHECKING, cast
 
 from tasks.errors import ConfigError
-from tasks.targets.base import Anywhere, Kind, Target
+from tasks.targets.base import Anywhere, Bundles, Defaults, Kind, Target
 
 MODULES: dict[str, str] = {  # a pod runs the same server as a machine, so both take the same
     "host-server": "tasks.targets.served",
     "kubernetes": "tasks.targets.served",
+    "ios": "tasks.targets.ios",
+    "cross-platform": "tasks.targets.cross_platform",
 }
+BUNDLING = ("ios", "cross-platform")  # kinds whose targets make something to ship
 
 if TYPE_CHECKING:
-    from tasks.targets import served
+    from tasks.targets import cross_platform, ios, served
 
-    _KINDS: tuple[Kind, ...] = (served,)
+    _KINDS: tuple[Kind, ...] = (cross_platform, ios, served)
     _TARGETS: tuple[Target, ...] = (Anywhere("", ""), served.Served("", ""))
+    _BUNDLES: tuple[Bundles, ...] = (cross_platform.CrossPlatform("", ""), ios.Ios("", ""))
+
+
+def defaults(kind: str) -> Defaults | None:
+    """What a kind stands for where params.yaml names no target of it; None for one that makes no bundle."""
+    if kind not in BUNDLING:
+        return None
+    found: Defaults = importlib.import_module(MODULES[kind]).DEFAULTS
+    return found
 
 
 def target(kind: str | None, name: str, device: str) -> Target:

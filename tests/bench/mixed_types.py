@@ -37,7 +37,7 @@ UNIFORM = ("q4_0", "q4_k_m", "q5_0", "q5_k_m")
 FAST = "q4_k_m"  # whose speed a variant of ours must have
 METHOD, AS_FAST = "mixed-fast", "ours-as-fast"
 Z = 1.96
-BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 4, "soak_s": 0.0, "energy": False, "stress_tokens": 0}
+BRIEF = {"sessions": 1, "more_sessions": 1, "rounds": 4, "soak_s": 0.0, "energy": False}
 COMMON = {"backend": "gguf", "precision": "int4", "source": "variants/gguf-f16"}
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "torch-fp32": {"backend": "torch", "precision": "fp32", "source": "model", "role": "reference"},
@@ -129,6 +129,9 @@ def measured(folder: Path, model: str, place: Workspace, variants: Mapping[str, 
     artifacts = {name: Artifact.read(place.artifact_record(name)) for name in entries}
     evaluations = {name: evaluate(place, one, params, asked(known, one, params)) for name, one in entries.items()}
     found, _ = Benchmarking(place, params, entries, artifacts, {}, known.phases, known.deciding).found(list(entries))
+    for name, one in found.items():
+        if one.status != "ok":
+            tell(f"{name} was not timed: {one.reason}")
     card = scorecard(known, params, entries, artifacts, evaluations, found)
     return {row.variant: dict(speeds(row)) for row in card}
 

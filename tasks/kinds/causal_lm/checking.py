@@ -44,7 +44,10 @@ def check(request: CheckRequest) -> Checked:
     return Checked(
         check=found,
         problem=problem(
-            found, request.precision, weights.linear / weights.parameters if request.precision in FEW_BITS else 1.0
+            found,
+            request.precision,
+            weights.linear / weights.parameters if request.precision in FEW_BITS else 1.0,
+            mixed=request.mixed,
         ),
         versions=module.versions(),
     )
@@ -60,13 +63,15 @@ def _forward(request: CheckRequest, probe: Probe) -> tuple[float, float, int]:
     return float(scored.kl.mean()), float(scored.agree.mean()), len(ids)
 
 
-def problem(check: Check, claimed: Precision, linear: float = 1.0) -> str:
+def problem(check: Check, claimed: Precision, linear: float = 1.0, *, mixed: bool = False) -> str:
     """Say what is wrong with an artifact; empty when it may be measured. `linear`: linear layers' share of the weights.
+
+    `mixed`: types were chosen by what they cost, so that any of at most 8 bits will do.
 
     The bound on the KL divergence is wide enough for honest quantization noise and catches a wrong configuration:
     another rope base, a transposed weight, a wrong tokenizer or a broken cache gives several times as much.
     """
-    wrong_types = precision_problem(check.tensor_share, claimed, linear)
+    wrong_types = precision_problem(check.tensor_share, claimed, linear, mixed=mixed)
     if wrong_types:
         return wrong_types
     if not check.distance <= check.distance_limit:

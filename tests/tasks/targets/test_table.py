@@ -29,7 +29,7 @@ def test_what_a_kind_takes(kind: str | None, backend: str, family: str, ok: bool
 
 @pytest.mark.parametrize(("kind", "words"), [
     ("host-servr", "targets.mine.kind: 'host-servr' is not known; did you mean 'host-server'? allowed: host-server, "),
-    ("zzz", "is not known; allowed: host-server, kubernetes, or a module of yours, as in package.module"),
+    ("zzz", "is not known; allowed: host-server, kubernetes, ios"),
     ("tests.tasks.no_such", "targets.mine.kind: 'tests.tasks.no_such': there is no such module"),
     ("no_such_package.at.all", "there is no such module"),
     ("tests.tasks", "is no kind of target: it lacks target(name, device)"),

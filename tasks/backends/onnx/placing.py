@@ -1,0 +1,201 @@
+"""Where ONNX Runtime puts each operator, from its own record of the assignment.
+
+Providers are those of the installed build, and those that come as packages of their own (`PLUGINS`), which are
+registered in this process for good: so this is asked in a child. Operators on the processor that only tell shapes are
+put there by design, which is why the share of FLOPs counts and not that of operators.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.backends.onnx.names import FILE
+from tasks.backends.placing import AUTO, CPU, KINDS, by_device, first_line, open_sizes, transfers, why
+from tasks.records.placement import Fallback, FallbackKind, Offered, Placement
+
+OWN = "CPUExecutionProvider"
+PLUGINS = {"OpenVINOExecutionProvider": "onnxruntime_ep_openvino", "WebGpuExecutionProvider": "onnxruntime_ep_webgpu"}
+OF_KIND = {
+    "gpu": (
+        "CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider", "WebGpuExecutionProvider",
+        "OpenVINOExecutionProvider.GPU",
+    ),
+    "npu": ("QNNExecutionProvider", "CoreMLExecutionProvider", "OpenVINOExecutionProvider.NPU"),
+}  # fmt: skip
+PRODUCTS = ("MatMul", "MatMulNBits", "MatMulInteger", "MatMulIntegerToFloat", "Gemm", "QLinearMatMul")
+# Small operators on sizes, which ONNX Runtime keeps on the processor so that nothing waits for a device.
+BY_DESIGN = (
+    "Shape",
+    "Gather",
+    "Unsqueeze",
+    "Squeeze",
+    "Concat",
+    "Slice",
+    "Cast",
+    "Constant",
+    "Range",
+    "ReduceSum",
+    "Sub",
+)
+CONVOLUTIONS = ("Conv", "QLinearConv", "ConvInteger")
+
+
+def placed(artifact: Path, requested: str, threads: int, options: Mapping[str, str] | None = None) -> Placement:
+    """Open the model where it is asked for, and on the processor where that fails; `options` are the provider's own."""
+    file = artifact / FILE if artifact.is_dir() else artifact
+    devices, offered = _offered()
+    wanted, problem = _wanted(requested, devices)
+    fallbacks: list[Fallback] = [problem] if problem is not None else []
+    session = None
+    if wanted is not None:
+        try:
+            session = _opened(file, threads, [wanted], options or {})
+        except Exception as error:  # noqa: BLE001 - whatever a provider throws is why it is not used
+            told = first_line(error)
+            fallbacks.append(_to_cpu(requested, why(told), told))
+    session = session or _opened(file, threads, [], {})
+    dynamic = [port.name for port in session.get_inputs() if not all(isinstance(size, int) for size in port.shape)]
+    fallbacks += open_sizes(requested, OWN, dynamic)
+    assigned = _assigned(session)
+    flops, edges = sizes(file)
+    if wanted is not None and session.get_providers()[0] != OWN:
+        fallbacks += _left(requested, assigned)
+    there = {name: device for name, (device, _) in assigned.items()}
+    found = by_device(there, flops)
+    lacking = {kind for device, kind in assigned.values() if device == OWN} if len(found) > 1 else set()
+    return Placement(
+        backend="onnx",
+        requested=requested,
+        resolved=found[0].device if found else OWN,
+        offered=offered,
+        fallbacks=tuple(fallbacks),
+        devices=found,
+        transfers=transfers(there, edges, there),
+        unsupported=tuple(sorted(lacking)),
+        threads=str(threads),
+        verified_by="get_provider_graph_assignment_info",
+    )
+
+
+def _offered() -> tuple[dict[str, Any], tuple[Offered, ...]]:
+    """Devices by the name of their provider, and what is offered with why the rest is not."""
+    import onnxruntime
+
+    absent = []
+    known = {one.ep_name for one in onnxruntime.get_ep_devices()}
+    for name, module in PLUGINS.items():
+        if name in known:
+            continue
+        if importlib.util.find_spec(module) is None:
+            absent.append(Offered(name=name, available=False, reason=f"the package {module} is not installed"))
+            continue
+        try:
+            onnxruntime.register_execution_provider_library(name, importlib.import_module(module).get_library_path())
+        except Exception as error:  # noqa: BLE001 - a library that does not load is told
+            absent.append(Offered(name=name, available=False, reason=first_line(error)))
+    devices = {_name(one): one for one in onnxruntime.get_ep_devices()}
+    built = [name for name in onnxruntime.get_available_providers() if name not in devices]
+    there = [Offered(name=name, available=True) for name in (*devices, *built)]
+    return devices, (*there, *absent)
+
+
+def _name(device: Any) -> str:
+    """A provider's name, with its kind of device where that is none of the processor."""
+    kind = str(device.device.type).rsplit(".", 1)[-1]
+    name = str(device.ep_name)
+    return name if kind == "CPU" or "." in name else f"{name}.{kind}"
+
+
+def _wanted(requested: str, devices: Mapping[str, Any]) -> tuple[Any | None, Fallback | None]:
+    """The device to open with, None for the processor; and why it is not the one that was asked for."""
+    if requested in (AUTO, CPU, OWN):
+        best = next((devices[name] for kind in KINDS for name in OF_KIND.get(kind, ()) if name in devices), None)
+        return (best if requested == AUTO else None), None
+    names = OF_KIND.get(requested, (requested,))
+    found = next((devices[name] for name in names if name in devices), None)
+    if found is not None:
+        return found, None
+    registered = [name for name in names if any(one.split(".")[0] == name.split(".")[0] for one in devices)]
+    if registered:
+        return None, _to_cpu(requested, "device", f"{registered[0].split('.')[0]} is there and finds no such device")
+    said = f"no provider for it in this build or among installed packages: {', '.join(names)}"
+    return None, _to_cpu(requested, "library", said)
+
+
+def _to_cpu(asked: str, kind: FallbackKind, reason: str) -> Fallback:
+    return Fallback(asked=asked, used=OWN, kind=kind, reason=reason)
+
+
+def _opened(file: Path, threads: int, devices: list[Any], provider: Mapping[str, str]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not devices:
+        return onnxruntime.InferenceSession(str(file), options, providers=[OWN])
+    options.add_provider_for_devices(devices, dict(provider))
+    return onnxruntime.InferenceSession(str(file), options)
+
+
+def _assigned(session: Any) -> dict[str, tuple[str, str]]:
+    """Provider and operator of each node by its name."""
+    found: dict[str, tuple[str, str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        for node in part.get_nodes():
+            name = str(node.name) or f"{node.op_type}_{len(found)}"
+            kind = f"{node.domain}:{node.op_type}" if node.domain else str(node.op_type)
+            found[name] = (str(part.ep_name), kind)
+    return found
+
+
+def _left(requested: str, assigned: Mapping[str, tuple[str, str]]) -> list[Fallback]:
+    """Operators that stayed on the processor though it was not by design: all but those that tell sizes and places."""
+    lacking = sorted({kind for device, kind in assigned.values() if device == OWN and kind not in BY_DESIGN})
+    return [_to_cpu(requested, "operator", f"it does not take {', '.join(lacking)}")] if lacking else []
+
+
+def sizes(file: Path) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """FLOPs of products (for one row) and convolutions (for one picture) by node, and who feeds whom."""
+    import onnx
+
+    graph = onnx.load(str(file), load_external_data=False).graph
+    shapes = {one.name: [int(n) for n in one.dims] for one in graph.initializer}
+    spatial = _positions(file)
+    made = {output: node.name for node in graph.node for output in node.output}
+    flops, edges = {}, {}
+    for node in graph.node:
+        edges[node.name] = [made[name] for name in node.input if name in made]
+        weight = next((shapes[name] for name in node.input if len(shapes.get(name, ())) >= 2), None)
+        if node.op_type in PRODUCTS and weight is not None:
+            flops[node.name] = 2.0 * _weights(node, weight)
+        elif node.op_type in CONVOLUTIONS and weight is not None:
+            flops[node.name] = 2.0 * float(np.prod(weight)) * spatial.get(node.output[0], 1)
+    return flops, edges
+
+
+def _weights(node: Any, shape: list[int]) -> float:
+    """Number of weights: of packed blocks by the operator's own numbers."""
+    told = {one.name: one.i for one in node.attribute}
+    return float(told["K"] * told["N"]) if {"K", "N"} <= told.keys() else float(np.prod(shape))
+
+
+def _positions(file: Path) -> dict[str, int]:
+    """Positions of each convolution's output where their number is fixed."""
+    import onnx
+
+    if file.stat().st_size > 64_000_000:  # graphs with their weights inside; none of these has convolutions to count
+        return {}
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(str(file), load_external_data=False)).graph
+    found = {}
+    for one in (*inferred.value_info, *inferred.output):
+        sizes_ = [int(d.dim_value) for d in one.type.tensor_type.shape.dim]
+        if len(sizes_) == 4 and all(sizes_[2:]):
+            found[one.name] = sizes_[2] * sizes_[3]
+    return found
