@@ -14,15 +14,19 @@ MODULES: dict[str, str] = {  # a pod runs the same server as a machine, so both 
     "kubernetes": "tasks.targets.served",
     "ios": "tasks.targets.ios",
     "cross-platform": "tasks.targets.cross_platform",
+    "triton": "tasks.targets.triton",
+    "ovms": "tasks.targets.ovms",
 }
-BUNDLING = ("ios", "cross-platform")  # kinds whose targets make something to ship
+BUNDLING = ("ios", "cross-platform", "triton", "ovms")  # kinds whose targets make something to ship
 
 if TYPE_CHECKING:
-    from tasks.targets import cross_platform, ios, served
+    from tasks.targets import cross_platform, ios, ovms, served, triton
 
-    _KINDS: tuple[Kind, ...] = (cross_platform, ios, served)
+    _KINDS: tuple[Kind, ...] = (cross_platform, ios, ovms, served, triton)
     _TARGETS: tuple[Target, ...] = (Anywhere("", ""), served.Served("", ""))
-    _BUNDLES: tuple[Bundles, ...] = (cross_platform.CrossPlatform("", ""), ios.Ios("", ""))
+    _BUNDLES: tuple[Bundles, ...] = (
+        cross_platform.CrossPlatform("", ""), ios.Ios("", ""), ovms.Ovms("", ""), triton.Triton("", ""),
+    )  # fmt: skip
 
 
 def defaults(kind: str) -> Defaults | None:
