@@ -22,7 +22,7 @@ from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
 from tasks.run.disk import size_bytes
-from tasks.targets import answers, bundled, safetensors, swift
+from tasks.targets import answers, bundled, grammar, safetensors
 from tasks.targets.base import Defaults, Shipped
 
 DEFAULTS = Defaults(device="iphone", budget_mb=50.0)
@@ -105,7 +105,7 @@ class Ios:
             bundled.check(
                 "Background Assets manifest", lambda: _assets_fault(bundle / "BackgroundAssets/manifest.json")
             ),
-            swift.syntax(sorted(bundle.rglob("*.swift"))),
+            grammar.syntax("Swift", sorted(bundle.rglob("*.swift"))),
             bundled.manifest_check(bundle),
             Check(
                 name="swiftc", state="not-measured", reason="Swift's compiler does not run here; build it with Xcode"

@@ -14,32 +14,46 @@ import yaml
 from tasks.errors import ConfigError
 from tasks.params.serving import more_errors
 from tasks.params.whole import Whole
+from tasks.targets.manifests import LEAVE_S, POD, image_volume, locked_container, locked_pod, probes
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 GATEWAY_PLUGIN = "argoproj-labs/gatewayAPI"
-USER = 10001  # not root
-POD = "0.0.0.0"  # noqa: S104 - inside a pod, whose Services say who may come in
 
 
-def manifests(params: Whole, image: str, gateway: str, prometheus: str) -> list[dict[str, Any]]:
+def manifests(
+    params: Whole,
+    image: str,
+    gateway: str,
+    prometheus: str,
+    namespace: str = "default",
+    package: str = "",
+    cpu: str = "2",
+    memory: str = "2Gi",
+) -> list[dict[str, Any]]:
     """Everything one model needs; raises ConfigError for names that Kubernetes does not take.
 
-    `image` holds this project and the package at /package; `gateway` is the Gateway the route hangs on; `prometheus`
-    the address of a server that scrapes the pods.
+    `image` holds this project; `package` is the image or artifact with the package, by its digest, which is mounted at
+    /package; left out, `image` holds it there. `gateway` is the Gateway the route hangs on; `prometheus` the address of
+    a server that scrapes the pods. `cpu` and `memory` are what a pod gets, no less and no more.
     """
     name = params.registered_name
-    for what, one in (("track.model_name", name), ("the gateway", gateway)):
+    for what, one in (("track.model_name", name), ("the gateway", gateway), ("the namespace", namespace)):
         if not NAME.fullmatch(one):
             raise ConfigError(f"{what} {one!r} is no Kubernetes name: lower case letters, digits and '-', at most 52")
     if not image or re.search(r"\s", image):
         raise ConfigError(f"{image!r} is no image; give one such as registry.example/edgewright:1")
+    if re.search(r"\s", package):
+        raise ConfigError(f"{package!r} is no image; give one such as registry.example/model@sha256:...")
     services = [_service(name, part, params) for part in ("stable", "canary")]
-    return [
+    made: list[dict[str, Any]] = [
         *services,
         _route(name, gateway, params),
         _analysis(name, prometheus, params),
-        _rollout(name, image, params),
+        _rollout(name, _pod(name, image, package, {"cpu": cpu, "memory": memory}, params), namespace, params),
     ]
+    for document in made:
+        document["metadata"]["namespace"] = namespace
+    return made
 
 
 def rendered(documents: list[dict[str, Any]]) -> str:
@@ -122,33 +136,47 @@ def _analysis(name: str, prometheus: str, params: Whole) -> dict[str, Any]:
     }
 
 
-def _rollout(name: str, image: str, params: Whole) -> dict[str, Any]:
-    steps: list[dict[str, Any]] = []
-    for share in params.promotion.shares:
-        allowed = [{"name": "most-errors", "value": f"{more_errors(share):.3f}"}]
-        steps.append({"setWeight": round(share)})
-        steps.append({"analysis": {"templates": [{"templateName": name}], "args": allowed}})
+def _pod(name: str, image: str, package: str, resources: dict[str, str], params: Whole) -> dict[str, Any]:
+    """The pod, which may do no more than a server of a model needs."""
     port = params.serve.port
-    probe = {"httpGet": {"path": "/v2/health/ready", "port": "http"}}
+    mounts: list[dict[str, Any]] = [{"name": "log", "mountPath": "/log"}]
+    volumes: list[dict[str, Any]] = [{"name": "log", "emptyDir": {}}]
+    if package:
+        mounts.append({"name": "package", "mountPath": "/package", "readOnly": True})
+        volumes.append({"name": "package", **image_volume(package)})
     container = {
         "name": "server",
         "image": image,
         "command": ["python", "-m", "tasks.serve"],
         "args": ["--package", "/package", "--name", name, "--host", POD, "--port", str(port), "--log", "/log"],
         "ports": [{"name": "http", "containerPort": port}],
-        "readinessProbe": probe | {"periodSeconds": max(1, round(params.serve.probe_s))},
-        "startupProbe": probe
-        | {"periodSeconds": 5, "failureThreshold": max(1, round(params.promotion.max_start_s / 5))},
-        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": "http"}, "periodSeconds": 10},
-        "volumeMounts": [{"name": "log", "mountPath": "/log"}],
-        "securityContext": {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "runAsUser": USER},
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
+        **probes(params.serve, params.promotion.max_start_s),
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_S}}},
+        "volumeMounts": mounts,
+        "securityContext": locked_container(),
     }
+    return {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": round(params.serve.drain_s) + LEAVE_S + 5,
+        "securityContext": locked_pod(),
+        "containers": [container],
+        "volumes": volumes,
+    }
+
+
+def _rollout(name: str, pod: dict[str, Any], namespace: str, params: Whole) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = []
+    for share in params.promotion.shares:
+        allowed = [{"name": "most-errors", "value": f"{more_errors(share):.3f}"}]
+        steps.append({"setWeight": round(share)})
+        steps.append({"analysis": {"templates": [{"templateName": name}], "args": allowed}})
     canary = {
         "stableService": f"{name}-stable",
         "canaryService": f"{name}-canary",
         # The old version stays for so long after the new one is champion, to go back to in one step.
         "scaleDownDelaySeconds": 600,
-        "trafficRouting": {"plugins": {GATEWAY_PLUGIN: {"httpRoute": name, "namespace": "default"}}},
+        "trafficRouting": {"plugins": {GATEWAY_PLUGIN: {"httpRoute": name, "namespace": namespace}}},
         "steps": steps,
     }
     return {
@@ -159,14 +187,7 @@ def _rollout(name: str, image: str, params: Whole) -> dict[str, Any]:
             "replicas": 1,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "terminationGracePeriodSeconds": round(params.serve.drain_s) + 5,
-                    "containers": [container],
-                    "volumes": [{"name": "log", "emptyDir": {}}],
-                },
-            },
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
             "strategy": {"canary": canary},
         },
     }

@@ -16,16 +16,18 @@ MODULES: dict[str, str] = {  # a pod runs the same server as a machine, so both 
     "cross-platform": "tasks.targets.cross_platform",
     "triton": "tasks.targets.triton",
     "ovms": "tasks.targets.ovms",
+    "cluster": "tasks.targets.cluster",
+    "android": "tasks.targets.android",
 }
-BUNDLING = ("ios", "cross-platform", "triton", "ovms")  # kinds whose targets make something to ship
+BUNDLING = ("ios", "android", "cross-platform", "triton", "ovms", "cluster")  # kinds whose targets make something to ship
 
 if TYPE_CHECKING:
-    from tasks.targets import cross_platform, ios, ovms, served, triton
+    from tasks.targets import android, cluster, cross_platform, ios, ovms, served, triton
 
-    _KINDS: tuple[Kind, ...] = (cross_platform, ios, ovms, served, triton)
+    _KINDS: tuple[Kind, ...] = (android, cluster, cross_platform, ios, ovms, served, triton)
     _TARGETS: tuple[Target, ...] = (Anywhere("", ""), served.Served("", ""))
     _BUNDLES: tuple[Bundles, ...] = (
-        cross_platform.CrossPlatform("", ""), ios.Ios("", ""), ovms.Ovms("", ""), triton.Triton("", ""),
+        android.Android("", ""), cluster.Cluster("", ""), cross_platform.CrossPlatform("", ""), ios.Ios("", ""), ovms.Ovms("", ""), triton.Triton("", ""),
     )  # fmt: skip
 
 

@@ -15,12 +15,14 @@ from tasks.params.whole import load_whole
 from tasks.promotion.command import main
 from tasks.serve.command import parser
 from tasks.serve.log.prometheus import Metrics
+from tasks.targets.cluster_checks import pod_fault
 from tasks.targets.kubernetes import GATEWAY_PLUGIN, manifests, rendered
 
 
-def made(**changes: Any) -> dict[str, dict[str, Any]]:
+def made(more: dict[str, str] | None = None, **changes: Any) -> dict[str, dict[str, Any]]:
     params = changed(load_whole(), "promotion", changes) if changes else load_whole()
-    text = rendered(manifests(params, "registry.example/edgewright:1", "gateway", "http://prometheus:9090"))
+    image, prometheus = "registry.example/edgewright:1", "http://prometheus:9090"
+    text = rendered(manifests(params, image, "gateway", prometheus, **(more or {})))
     return {f"{one['kind']}/{one['metadata']['name']}": one for one in yaml.safe_load_all(text)}
 
 
@@ -104,6 +106,36 @@ def test_names_exist_on_both_sides() -> None:
         assert asked and {re.sub(r"_(total|bucket)$", "", one) for one in asked} <= known
 
 
+def test_a_pod_may_do_no_more_than_it_needs() -> None:
+    spec = made({"cpu": "500m", "memory": "1Gi"})[f"Rollout/{load_whole().registered_name}"]["spec"]["template"]["spec"]
+    assert pod_fault(spec) == ""
+    [container] = spec["containers"]
+    assert container["resources"]["limits"] == {"cpu": "500m", "memory": "1Gi"}
+    for name in ("readOnlyRootFilesystem", "runAsNonRoot", "capabilities", "seccompProfile"):
+        kept = container["securityContext"].pop(name)
+        assert name in pod_fault(spec)
+        container["securityContext"][name] = kept
+
+
+def test_the_package_comes_by_its_digest_where_it_is_named() -> None:
+    name, package = load_whole().registered_name, "registry.example/model@sha256:" + "a" * 64
+    spec = made({"package": package})[f"Rollout/{name}"]["spec"]["template"]["spec"]
+    [volume] = [one for one in spec["volumes"] if one["name"] == "package"]
+    assert volume["image"]["reference"] == package
+    assert {"name": "package", "mountPath": "/package", "readOnly": True} in spec["containers"][0]["volumeMounts"]
+    inside = made()[f"Rollout/{name}"]["spec"]["template"]["spec"]
+    assert [one["name"] for one in inside["volumes"]] == ["log"]  # then the image has it
+
+
+def test_everything_is_in_the_namespace_that_was_named() -> None:
+    found = made({"namespace": "edge"})
+    assert {one["metadata"]["namespace"] for one in found.values()} == {"edge"}
+    rollout = found[f"Rollout/{load_whole().registered_name}"]["spec"]["strategy"]["canary"]
+    assert rollout["trafficRouting"]["plugins"][GATEWAY_PLUGIN]["namespace"] == "edge"
+    with pytest.raises(ConfigError, match="the namespace"):
+        made({"namespace": "No Name"})
+
+
 @pytest.mark.parametrize(("image", "gateway"), [("", "gateway"), ("two words", "gateway"), ("image", "No Name")])
 def test_names_that_a_cluster_does_not_take_are_refused(image: str, gateway: str) -> None:
     with pytest.raises(ConfigError):
@@ -111,5 +143,6 @@ def test_names_that_a_cluster_does_not_take_are_refused(image: str, gateway: str
 
 
 def test_the_command_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["kubernetes", "--image", "registry.example/edgewright:1"]) == 0
-    assert len(list(yaml.safe_load_all(capsys.readouterr().out))) == 5
+    assert main(["kubernetes", "--image", "registry.example/edgewright:1", "--namespace", "edge"]) == 0
+    found = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert len(found) == 5 and {one["metadata"]["namespace"] for one in found} == {"edge"}
