@@ -34,7 +34,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds bench-mixed ui serve loadtest route promote ab rollback status clients drill drill-requests monitor live weekly bench-monitor deploy deploy-to placement clean
+.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds bench-mixed ui serve loadtest route promote ab rollback status clients drill drill-requests drill-deploy monitor live weekly bench-monitor deploy deploy-to placement clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -171,6 +171,9 @@ drill: $(ENV)  ## promotions under traffic, bad versions, killed processes, faul
 
 drill-requests: $(ENV)  ## 10,000 requests of any kind to one server: no fault, no hang (some minutes)
 	python -m tests.drill.requests
+
+drill-deploy: $(ENV)  ## the last run's winners bundled for every target, validated, started where they run, compared
+	python -m tests.drill.deploy
 
 bench-monitor: $(ENV)  ## a window of a million rows, false alarms, what is found, what the log costs
 	python -m tests.bench.watching
