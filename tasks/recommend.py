@@ -75,7 +75,7 @@ def for_targets(workspace: Workspace, params: Params) -> dict[str, Recommendatio
 
 
 def ranked(found: Found, params: Params, fit: Fit | None) -> Recommendation:
-    """Rank for one target: what it takes, by timings only where they are of its device; None: the first, or only one."""
+    """Rank for one target: what it takes, by timings only where they are of its device."""
     if fit is None:
         return joined(found, params)
     own = replace(found, plan={name: seen(entry, fit) for name, entry in found.plan.items()})

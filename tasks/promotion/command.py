@@ -1,8 +1,9 @@
 """Serve behind a router, and let a new version take over from the old one step by step.
 
-`serve` runs the router: the registry's champion in one slot, a new version beside it in the other. `deploy` begins with
-a new version (staging, shadow, 1, 5, 25, 50, 100% of the traffic, champion), `ab` compares one at a fixed share,
-`rollback` leads all traffic back at once, `status` says where it stands.
+`serve` runs the router: the registry's champion in one slot, a new version beside it in the other. Its socket is held
+by a parent, or by systemd, so that nobody is refused until a router that was killed is back. `deploy` begins with a new
+version (staging, shadow, 1, 5, 25, 50, 100% of the traffic, champion), `ab` compares one at a fixed share, `rollback`
+leads all traffic back at once, `status` says where it stands.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import contextlib
 import logging
 import os
 import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -23,6 +26,7 @@ from tasks.params.load import changed
 from tasks.params.whole import Whole, load_whole
 from tasks.promotion.controller import Controller, first
 from tasks.promotion.evidence import Evidence
+from tasks.promotion.holder import Holder
 from tasks.promotion.packages import packaged
 from tasks.promotion.registrar import FileRegistrar, MlflowRegistrar, Registrar
 from tasks.promotion.rollout import OTHER, Slot
@@ -32,6 +36,7 @@ from tasks.promotion.store import FOLDER, Store, transitions
 from tasks.registry import versions as registry
 from tasks.run import family
 from tasks.run.stage import run_stage
+from tasks.serve import listening
 from tasks.serve.server import API_KEY
 from tasks.targets.kubernetes import manifests, rendered
 
@@ -65,9 +70,11 @@ def parser() -> argparse.ArgumentParser:
     status = actions.add_parser("status", help="where it stands, and what happened last")
     status.add_argument("--json", action="store_true", help="the state as JSON")
     cluster = actions.add_parser("kubernetes", help="print the same rollout for Argo Rollouts and the Gateway API")
-    cluster.add_argument("--image", required=True, help="holds this project, and the package at /package")
+    cluster.add_argument("--image", required=True, help="holds this project, and the package where it has no image")
     cluster.add_argument("--gateway", default="gateway", help="the Gateway that the route hangs on (gateway)")
     cluster.add_argument("--prometheus", default="http://prometheus:9090", help="a server that scrapes the pods")
+    cluster.add_argument("--namespace", default="default", help="where all of it goes (default)")
+    cluster.add_argument("--package-image", default="", help="an OCI image of the package, mounted at /package")
     return made
 
 
@@ -76,18 +83,21 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     store = Store(arguments.folder)
 
-    def work() -> None:
+    def work() -> int | None:
         if arguments.action == "serve":
             logging.getLogger("edgewright").setLevel(logging.INFO)
             params = load_whole()
             given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
             params = changed(params, "serve", given)
+            if not listening.is_handed():
+                return hold(params, sys.argv[1:] if argv is None else argv)
             with family.command(), store.held():
                 route(store, params, arguments.package, arguments.server)
         elif arguments.action == "status":
             print(store.state().model_dump_json(indent=2) if arguments.json else "\n".join(status(store)))
         elif arguments.action == "kubernetes":
-            made = manifests(load_whole(), arguments.image, arguments.gateway, arguments.prometheus)
+            where = {"namespace": arguments.namespace, "package": arguments.package_image}
+            made = manifests(load_whole(), arguments.image, arguments.gateway, arguments.prometheus, **where)
             print(rendered(made), end="")
         elif arguments.action == "rollback" and not store.runs():
             name = load_whole().registered_name
@@ -103,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
                 share = getattr(arguments, "share", 50.0)
                 slot = packaged(arguments.package) if arguments.package else Slot(version=arguments.version)
                 print(store.give(arguments.action, who, arguments.why, slot, share))
+        return None
 
     return run_stage(work)
 
@@ -129,6 +140,12 @@ def status(store: Store) -> list[str]:
         lines.append(f"{one.when} {one.who}: {one.before} -> {one.after} ({one.share:g}%), {one.why}")
         lines += [f"    {counts}"] if counts else []
     return lines
+
+
+def hold(params: Whole, words: Sequence[str]) -> int:
+    """Hold the socket for a router, which is this very command in a process of its own; returns its exit code."""
+    held = listening.bound(params.serve.host, params.serve.port)
+    return Holder(held, [sys.executable, "-m", "tasks.promotion", *words]).run()
 
 
 def route(store: Store, params: Whole, package: Path | None, server: str) -> None:
@@ -158,12 +175,8 @@ async def _route(store: Store, params: Whole, registrar: Registrar, command: Com
     router = Router(controller.view, evidence, params.serve, params.promotion, os.environ.get(API_KEY) or None)
     runner = web.AppRunner(router.application(), handler_cancellation=True, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, params.serve.host, params.serve.port, shutdown_timeout=params.serve.drain_s)
-    try:
-        await site.start()
-    except OSError as error:
-        await runner.cleanup()
-        raise ResourceError(f"cannot listen at {params.serve.host}:{params.serve.port}: {error}") from error
+    listener = listening.listener(params.serve.host, params.serve.port)
+    await web.SockSite(runner, listener, shutdown_timeout=params.serve.drain_s).start()
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import psutil
 import uvicorn
 import uvloop
 
-from tasks.errors import ModelError, ResourceError
+from tasks.errors import ModelError
 from tasks.hardware import cores
 from tasks.kinds.causal_lm.chat import Text
 from tasks.kinds.table import predicting
@@ -26,6 +25,7 @@ from tasks.params.serving import Serve
 from tasks.serve.address import Address
 from tasks.serve.http import app as http
 from tasks.serve.http import arrays_app
+from tasks.serve.listening import listener as listening_at
 from tasks.serve.log.prediction_log import PredictionLog
 from tasks.serve.log.prometheus import Metrics
 from tasks.serve.model import mapping
@@ -74,8 +74,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve until told to stop.
 
-    Raises ModelError for a package that is not as it was packaged, or does not load, and ResourceError for an address
-    that cannot be had.
+    Raises ModelError for a package that is not as it was packaged, or does not load, ResourceError for an address that
+    cannot be had, and ConfigError for a socket that was handed over and cannot be served at.
     Where it listens is written to `address`, before the model is ready. `model` makes what holds the model.
     """
     digest = verify_manifest(served.package, served.manifest_sha256)
@@ -173,7 +173,7 @@ async def _run(
         ends=tuple(sorted(text.ends)) if text else (),
         pace_s=settings.pace_ms / 1e3,
     )
-    listener = _listener(settings)
+    listener = listening_at(settings.host, settings.port)
     process = model(opening, changed)
     kept = PredictionLog(log, settings.log_mb * 2**20, settings.log_files)
     parts = Parts(process, settings, metrics, kept, served)
@@ -214,20 +214,6 @@ async def _run(
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
         kept.close()
-
-
-def _listener(settings: Serve) -> socket.socket:
-    """The socket to serve at, bound before a model is loaded; uvicorn would end the process with a traceback.
-
-    Raises ResourceError for an address that cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot listen at {settings.host}:{settings.port}: {error}; PORT= names another port (0: any free one)"
-        ) from error
 
 
 def _socket(server: uvicorn.Server) -> tuple[str, int]:

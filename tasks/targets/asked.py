@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 from tasks.backends.base import Engine
 from tasks.backends.sampling import Sampling
@@ -14,6 +17,7 @@ from tasks.records.bundles import Compared
 from tasks.targets.base import Shipped
 
 NEW_TOKENS = 24
+RIVALS = 5  # likeliest tokens that a text may part at
 STEPS = 10_000  # more than any prompt and answer take: a guard against an engine that makes none
 
 
@@ -25,22 +29,49 @@ class Answering(Protocol):
         ...
 
 
-def compared(engine: str, shipped: Shipped, server: Answering, prompts: Sequence[Sequence[int]]) -> Compared:
-    """Whether a server's texts are those of the package opened here by the same engine."""
+def compared(
+    engine: str, shipped: Shipped, server: Answering, prompts: Sequence[Sequence[int]], near: float = 0.0
+) -> Compared:
+    """Whether a server's texts are those of the package opened here by the same engine.
+
+    `near`: where a text parts from the package's at two tokens that are so close (in nats) by the package itself, it
+    counts as the same: kernels compiled for other instructions round otherwise. 0: each letter has to be the same.
+    """
     if not prompts:
         return Compared(engine=engine, state="not-measured", reason="there are no texts to compare answers on")
     theirs = [answer(server, shipped.name, ids) for ids in prompts]
     mine = direct(shipped, prompts)
-    apart = [number for number, (one, other) in enumerate(zip(mine, theirs, strict=True)) if one != other]
+    words = _words(shipped)
+    other = [number for number, one in enumerate(theirs) if one != words.decode(mine[number])]
+    gaps = [gap(shipped, prompts[number], mine[number], theirs[number]) for number in other] if near else []
+    apart = [number for number, nats in zip(other, gaps or [math.inf] * len(other), strict=True) if nats > near]
     if apart:
-        first = f"{theirs[apart[0]]!r}, not {mine[apart[0]]!r}"
+        first = f"{theirs[apart[0]]!r}, not {words.decode(mine[apart[0]])!r}"
         reason = f"{len(apart)} of {len(mine)} texts differ from the package's: {first}"
     else:
         reason = f"{len(mine)} texts of {NEW_TOKENS} tokens equal the package's, letter by letter"
+        if gaps:
+            reason += f", but for {len(gaps)}, which part where two tokens are within {max(gaps):.2g} nats"
     return Compared(
         engine=engine, state="failed" if apart else "ok", reason=reason, answers=len(mine),
         difference=float(len(apart)), unit="texts",
     )  # fmt: skip
+
+
+def gap(shipped: Shipped, prompt: Sequence[int], mine: Sequence[int], theirs: str) -> float:
+    """By how many nats the package prefers its own token to the server's where texts part; infinite past rivals."""
+    words = _words(shipped)
+    kept = next(k for k in range(len(mine), -1, -1) if k == 0 or theirs.startswith(words.decode(mine[:k])))
+    if kept == len(mine):
+        return math.inf
+    opened = tokens(shipped.contents.backend).scorer(shipped.model, cores.usable_cores(), shipped.contents.settings)
+    try:
+        row = opened.score([*prompt, *mine[:kept]])[-1].astype(np.float64)
+    finally:
+        opened.close()
+    rivals = [int(one) for one in np.argsort(row)[::-1][:RIVALS] if one != mine[kept]]
+    said = [one for one in rivals if theirs.startswith(words.decode([*mine[:kept], one]))]
+    return min((abs(float(row[mine[kept]] - row[one])) for one in said), default=math.inf)
 
 
 def answer(server: Answering, name: str, ids: Sequence[int]) -> str:
@@ -52,18 +83,21 @@ def answer(server: Answering, name: str, ids: Sequence[int]) -> str:
     return str(found["choices"][0]["text"])
 
 
-def direct(shipped: Shipped, prompts: Sequence[Sequence[int]]) -> list[str]:
-    """The package's own greedy texts, by the engine that a server opens it with, one prompt after the other."""
-    from tokenizers import Tokenizer
-
-    words = Tokenizer.from_file(str(shipped.package / "tokenizer" / "tokenizer.json"))
+def direct(shipped: Shipped, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The package's own greedy tokens, by the engine that a server opens it with, one prompt after the other."""
     contents = shipped.contents
     context = max(map(len, prompts)) + NEW_TOKENS
     opened = tokens(contents.backend).engine(shipped.model, cores.usable_cores(), 1, context, contents.settings)
     try:
-        return [words.decode(_written(opened, key, ids)) for key, ids in enumerate(prompts)]
+        return [_written(opened, key, ids) for key, ids in enumerate(prompts)]
     finally:
         opened.close()
+
+
+def _words(shipped: Shipped) -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(shipped.package / "tokenizer" / "tokenizer.json"))
 
 
 def _written(engine: Engine, key: int, ids: Sequence[int]) -> list[int]:

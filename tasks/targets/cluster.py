@@ -59,6 +59,9 @@ class Cluster:
 
     def accepts(self, model: ModelProfile, recipe: Recipe) -> Support:
         """Whether the server, which is the same in a pod, opens the artifact."""
+        if model.family != "tokens":
+            reason = f"its autoscaler goes by requests that write, and the model is of {model.family}"
+            return Support(ok=False, reason=reason)
         return served.Served(self.name, self.device).accepts(model, recipe)
 
     def build(self, shipped: Shipped, out: Path) -> tuple[Part, ...]:

@@ -1,4 +1,4 @@
-"""Targets behind this project's own server, on a machine or in a pod: models that answer in tokens."""
+"""Targets behind this project's own server, on a machine or in a pod."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from tasks.backends.table import backend
 from tasks.records.base import Support
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
-
-FAMILY = "tokens"  # what `python -m tasks.serve` opens
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,9 @@ class Served:
 
     def accepts(self, model: ModelProfile, recipe: Recipe) -> Support:
         """Whether the server can open the artifact."""
-        if model.family != FAMILY:
-            return Support(ok=False, reason=f"the server answers from models of {FAMILY}, not of {model.family}")
-        if FAMILY not in backend(recipe.backend).FAMILIES:
-            return Support(ok=False, reason=f"the server has no engine of {recipe.backend}, which runs no {FAMILY}")
+        if model.family not in backend(recipe.backend).FAMILIES:
+            reason = f"the server has no engine of {recipe.backend} for it, which runs no {model.family}"
+            return Support(ok=False, reason=reason)
         return Support(ok=True, reason=f"the server has an engine of {recipe.backend}")
 
 

@@ -13,21 +13,27 @@ MODULES: dict[str, str] = {  # a pod runs the same server as a machine, so both 
     "host-server": "tasks.targets.served",
     "kubernetes": "tasks.targets.served",
     "ios": "tasks.targets.ios",
+    "android": "tasks.targets.android",
     "cross-platform": "tasks.targets.cross_platform",
+    "embedded": "tasks.targets.embedded",
     "triton": "tasks.targets.triton",
     "ovms": "tasks.targets.ovms",
+    "container": "tasks.targets.container",
     "cluster": "tasks.targets.cluster",
-    "android": "tasks.targets.android",
 }
-BUNDLING = ("ios", "android", "cross-platform", "triton", "ovms", "cluster")  # kinds whose targets make something to ship
+# Kinds whose targets make something to ship.
+BUNDLING = ("ios", "android", "cross-platform", "embedded", "triton", "ovms", "container", "cluster")
 
 if TYPE_CHECKING:
-    from tasks.targets import android, cluster, cross_platform, ios, ovms, served, triton
+    from tasks.targets import android, cluster, container, cross_platform, embedded, ios, ovms, served, triton
 
-    _KINDS: tuple[Kind, ...] = (android, cluster, cross_platform, ios, ovms, served, triton)
+    _KINDS: tuple[Kind, ...] = (
+        android, cluster, container, cross_platform, embedded, ios, ovms, served, triton,
+    )  # fmt: skip
     _TARGETS: tuple[Target, ...] = (Anywhere("", ""), served.Served("", ""))
     _BUNDLES: tuple[Bundles, ...] = (
-        android.Android("", ""), cluster.Cluster("", ""), cross_platform.CrossPlatform("", ""), ios.Ios("", ""), ovms.Ovms("", ""), triton.Triton("", ""),
+        android.Android("", ""), cluster.Cluster("", ""), container.Image("", ""), ios.Ios("", ""),
+        cross_platform.CrossPlatform("", ""), embedded.Embedded("", ""), ovms.Ovms("", ""), triton.Triton("", ""),
     )  # fmt: skip
 
 

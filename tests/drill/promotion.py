@@ -22,7 +22,7 @@ from tasks.promotion.rollout import SHARES, State
 from tasks.serve.log.prediction_log import NAME
 from tests.bench.harness import Figures, Limit
 from tests.drill.echo_server import Faults
-from tests.drill.rig import LONG_S, Rig, Traffic, idle, rig, tell
+from tests.drill.rig import BROKEN, LONG_S, REFUSED, Rig, Traffic, idle, rig, tell
 
 REQUESTS, MALFORMED, FULL = 10_000, 500, 300
 FAULTS = {
@@ -32,6 +32,8 @@ FAULTS = {
     "leak": Faults(leak_mb=2.0),
 }
 VICTIMS = ("router", "champion", "challenger")
+KILLS = len(VICTIMS) * (len(SHARES) + 2)  # staging and shadow, too
+CALLERS = 4  # while processes are killed
 
 LIMITS = {
     "promotion_requests": Limit(least=REQUESTS),
@@ -39,9 +41,11 @@ LIMITS = {
     "faults": Limit(least=len(SHARES) * len(FAULTS) + 1),  # and one that is never ready
     "faults_not_rolled_back": Limit(most=0),
     "fault_longest_s": Limit(most=20),
-    "kills": Limit(least=len(VICTIMS) * (len(SHARES) + 2)),  # staging and shadow, too
+    "kills": Limit(least=KILLS),
     "kills_left_half_done": Limit(most=0),
     "kills_requests_failed": Limit(most=0),
+    "kills_connections_refused": Limit(most=0),
+    "kills_answers_broken": Limit(most=KILLS * CALLERS),  # one of each caller, in the process that was killed
     "flow_kills_left_half_done": Limit(most=0),
     "steps_taken_without_traffic": Limit(most=0),
     "failed_with_a_full_disk": Limit(most=0),
@@ -132,39 +136,37 @@ def never_ready(folder: Path) -> bool:
 
 
 def kills(folder: Path, share: float, phases: Sequence[str], victims: Sequence[str] = VICTIMS) -> dict[str, int]:
-    """kill -9 of each in each phase: how many were left half done, and what failed but for want of a router."""
-    half, failed, broken, count = 0, 0, 0, 0
+    """kill -9 of each in each phase: those left half done, connections refused, answers broken, other failures."""
+    half, count, lost = 0, 0, Counter[str]()
     with rig(folder, shares=_from(share)) as one:
         for phase in phases:
             for victim in victims:
                 count += 1
                 try:
-                    lost = _killed(one, phase, victim, share)
-                    broken, failed = broken + lost["broken"], failed + lost.total() - lost["broken"]
+                    lost += _killed(one, phase, victim, share)
                 except RuntimeError as problem:
                     tell(f"kill -9 of the {victim} in {phase} at {share:g}%: NOT at one end: {problem}")
-                    return {"kills": count, "half": half + 1, "failed": failed, "broken": broken}
-    return {"kills": count, "half": half, "failed": failed, "broken": broken}
+                    half += 1
+                    break
+            if half:
+                break
+    others = lost.total() - lost[REFUSED] - lost[BROKEN]
+    return {"kills": count, "half": half, "failed": others, "refused": lost[REFUSED], "broken": lost[BROKEN]}
 
 
 def _killed(one: Rig, phase: str, victim: str, share: float) -> Counter[str]:
-    """One kill in one phase; how requests failed but for want of a router. Raises RuntimeError without an end."""
-    with Traffic(one.base, one.model, callers=4) as traffic:
+    """One kill in one phase; how requests failed. Raises RuntimeError without an end."""
+    with Traffic(one.base, one.model, callers=CALLERS) as traffic:
         one.deploy()
         one.until(at(phase), LONG_S, phase)
         state = one.state()
         color = {"champion": state.champion, "challenger": state.challenger}.get(victim, "router")
-        lost: Counter[str] = Counter()
         one.kill(color)
-        if victim == "router":
-            one.start()
-            time.sleep(0.5)
-            lost = traffic.failed.copy()  # nobody listened for a moment
         one.until(idle, LONG_S, "an end")
         one.until(lambda _: whole(one), 20.0, "one champion in registry, traffic and state")
     after = one.state()
     tell(f"kill -9 of the {victim} in {phase} at {share:g}%: {after.reason[:90]}; failed {dict(traffic.failed)}")
-    return traffic.failed - lost
+    return traffic.failed
 
 
 def flow_kills(folder: Path, phases: Sequence[str] = ("staging", "shadow", "ramp")) -> int:
@@ -272,7 +274,8 @@ def drill(folder: Path) -> Figures:
     figures["kills"] = sum(one["kills"] for one in killed)
     figures["kills_left_half_done"] = sum(one["half"] for one in killed)
     figures["kills_requests_failed"] = sum(one["failed"] for one in killed)
-    figures["kills_streams_broken"] = sum(one["broken"] for one in killed)
+    figures["kills_connections_refused"] = sum(one["refused"] for one in killed)
+    figures["kills_answers_broken"] = sum(one["broken"] for one in killed)
     figures["flow_kills_left_half_done"] = flow_kills(folder / "flow")
     figures["steps_taken_without_traffic"] = traffic_stops(folder / "silence")
     figures["failed_with_a_full_disk"] = full_disk(folder / "full") if Path("/dev/full").exists() else None

@@ -41,6 +41,7 @@ from tests.drill.echo_server import FAULTS, Faults
 LONG_S = 240.0  # for a rollout to come to its end
 START_S, ORDER_S = 60.0, 60.0
 TOKENS = 6
+REFUSED, BROKEN = "refused", "broken"  # connections, and answers that were under way
 # A drill shares its few cores with all that it starts, so it allows more in latency; its slow version is far slower.
 QUICK = {
     "max_latency_ratio": 2.0,
@@ -133,7 +134,11 @@ class Rig:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        assert self.process.stdout is not None
+        self.listening()
+
+    def listening(self) -> None:
+        """Wait until a router listens: the first, or the next one after a kill."""
+        assert self.process is not None and self.process.stdout is not None
         line = self.process.stdout.readline()
         if " at http://" not in line:
             raise RuntimeError(f"the router did not start: {(self.folder / 'router.log').read_text()[-2000:]}")
@@ -190,16 +195,17 @@ class Rig:
         """Process of the router, or of the server in a slot."""
         if who == "router":
             assert self.process is not None
-            return self.process.pid
+            [router] = psutil.Process(self.process.pid).children()  # of the process that holds its socket
+            return router.pid
         address = self.store.address("blue" if who == "blue" else "green")
         assert address is not None, f"nothing listens in slot {who}"
         return address.pid
 
     def kill(self, who: str) -> None:
-        """kill -9."""
+        """kill -9; of the router the next one is waited for, which the holder of its socket starts."""
         os.kill(self.pid(who), signal.SIGKILL)
-        if who == "router" and self.process is not None:
-            self.process.wait()
+        if who == "router":
+            self.listening()
 
     def alias(self) -> str:
         """Who is champion by the registry."""
@@ -304,6 +310,10 @@ class Traffic:
                 self.versions[version] += 1
                 self.answered(version, answer.headers.get("x-request-id", ""))
                 whole = text.rstrip().endswith(b"data: [DONE]") if stream else bool(json.loads(text)["choices"])
-                return "" if whole else "broken"
+                return "" if whole else BROKEN
+        except aiohttp.ClientConnectorError:
+            return REFUSED
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError):
+            return BROKEN  # whoever answered is gone
         except (TimeoutError, aiohttp.ClientError, ValueError) as problem:
             return type(problem).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,25 @@ def asked(threads: int, settings: Settings | None) -> tuple[int, dict[str, str]]
     return count, RUNNING | {name: value for name, value in (settings or {}).items() if name != "threads"}
 
 
+def takes_turns() -> str:
+    """Why continuous batching cannot be used on this processor; empty where it can.
+
+    Its attention over a paged cache has kernels for ARM with SVE alone (2026.4); without, a pipeline does not load.
+    """
+    here = cpu.architecture(platform.machine())
+    if here != "arm64" or "sve" in _isa():
+        return ""
+    return "requests take turns: continuous batching needs SVE, which this processor lacks"
+
+
+@cache
+def _isa() -> tuple[str, ...]:
+    return cpu.processor().isa
+
+
 @cache
 def _has_amx() -> bool:
-    return any(one.startswith("amx") for one in cpu.processor().isa)
+    return any(one.startswith("amx") for one in _isa())
 
 
 def properties_of(compiled: Any) -> dict[str, str]:
@@ -44,7 +61,8 @@ def properties_of(compiled: Any) -> dict[str, str]:
     read = {"execution": "INFERENCE_PRECISION_HINT", "kv_cache": "KV_CACHE_PRECISION", "mode": "EXECUTION_MODE_HINT",
             "activation_group": "DYNAMIC_QUANTIZATION_GROUP_SIZE"}  # fmt: skip
     found = {name: _plain(compiled.get_property(key)) for name, key in read.items()}
-    return found | {"threads": _plain(compiled.get_property("INFERENCE_NUM_THREADS"))}
+    found |= {"threads": _plain(compiled.get_property("INFERENCE_NUM_THREADS"))}
+    return found | ({"serving": why} if (why := takes_turns()) else {})
 
 
 def _plain(value: Any) -> str:

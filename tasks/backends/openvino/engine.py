@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.base import Made, Settings
+from tasks.backends.openvino.device import takes_turns
 from tasks.backends.openvino.tokens import PIECE, OpenvinoStreams
 from tasks.backends.sampling import Sampling
 from tasks.backends.turns import Interleaved
@@ -83,37 +84,45 @@ class OpenvinoEngine:
     """GenAI's continuous batching for whom it can serve; who needs logits takes turns in the same model, compiled bare.
 
     GenAI shows no logits, and holds an answer to no form but by a library of its own. The bare model is compiled when
-    it is first asked for: its weights take their memory a second time.
+    it is first asked for: its weights take their memory a second time. Where the processor cannot batch, all requests
+    take turns in it, and nothing else is loaded.
     """
 
     def __init__(self, artifact: Path, threads: int, properties: Settings, slots: int, context: int) -> None:
         """Load the pipeline with room for `slots` sequences of `context` tokens."""
         self._asked = (artifact, threads, properties)
-        self._batches = ContinuousEngine(artifact, threads, properties, slots, context)
+        self._batches: ContinuousEngine | None = None
         self._turns: Interleaved | None = None
+        if takes_turns():
+            self._turns = self._bare()
+        else:
+            self._batches = ContinuousEngine(artifact, threads, properties, slots, context)
+
+    def _bare(self) -> Interleaved:
+        bare = OpenvinoStreams(*self._asked)
+        return Interleaved(bare.stream, bare.close)
 
     def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
         """Begin a request."""
-        if not (sampling.bias or sampling.penalized or sampling.top or sampling.guide):
+        needs_logits = sampling.bias or sampling.penalized or sampling.top or sampling.guide
+        if self._batches and not needs_logits:
             self._batches.add(key, ids, new_tokens, sampling)
             return
-        if self._turns is None:
-            bare = OpenvinoStreams(*self._asked)
-            self._turns = Interleaved(bare.stream, bare.close)
+        self._turns = self._turns or self._bare()
         self._turns.add(key, ids, new_tokens, sampling)
 
     def step(self) -> list[Made]:
         """A step of the batch, and a token of each that takes turns."""
-        return self._batches.step() + (self._turns.step() if self._turns else [])
+        return [made for engine in (self._batches, self._turns) if engine for made in engine.step()]
 
     def drop(self, key: int) -> None:
         """Forget a request; its blocks are freed in the next step."""
-        self._batches.drop(key)
-        if self._turns:
-            self._turns.drop(key)
+        for engine in (self._batches, self._turns):
+            if engine:
+                engine.drop(key)
 
     def close(self) -> None:
         """Free both."""
-        if self._turns:
-            self._turns.close()
-        self._batches.close()
+        for engine in (self._turns, self._batches):
+            if engine:
+                engine.close()

@@ -55,7 +55,7 @@ def one(**fields: Any) -> dict[str, Any]:
     (BOTH, "params name targets too (here, pi); keep one form: remove `target`"),
     (BOTH, "`name: {device: iphone}` says the same"),
     ({"target": {"devise": "host"}}, "unknown parameter 'target.devise'; did you mean 'device'?"),
-    (one(devise="host"), "'targets.a.devise'; did you mean 'device'? allowed: budget_mb, device, gate, kind, options, weights"),
+    (one(devise="host"), "did you mean 'device'? allowed: budget_mb, device, gate, kind, options, weights"),
     (one(gate={"retention": {"mni": 1.0}}), "unknown parameter 'targets.a.gate.retention.mni'; did you mean 'min'?"),
     (one(gate={"min_retention": 0.9}), "targets.a.gate.min_retention is now targets.a.gate.retention: {min: 0.9}"),
     (one(weights={"memory": -1.0}), "greater than or equal to 0"),
