@@ -44,6 +44,8 @@ COMMANDS = {
     "ui": Command("flows.ui", "Prefect's and MLflow's pages for this checkout"),
     "serve": Command("tasks.serve", "serve the champion at http://127.0.0.1:8080/v1"),
     "loadtest": Command("tasks.serve.load.loadtest", "load the server that runs until it no longer keeps up"),
+    "deploy-to": Command("tasks.bundle", "what is shipped to a target, from its own verdicts"),
+    "placement": Command("tasks.place", "where each runtime really puts the variants, and why not where asked"),
     "deploy": Command("flows.deploy", "serve what runs by a schedule: re-optimization, monitor, weekly review"),
     "route": Command("tasks.promotion", "serve behind a router that can let a new version take over", ("serve",)),
     "promote": Command("flows.promote", "make a passed version the champion"),

@@ -42,7 +42,22 @@ BY_NAME = {
     "tasks.package": of_kinds("packing"),
     "tasks.packaging.evidence": of_kinds("packing"),
     "tasks.assess": of_kinds("describing"),
-    "tasks.targets.table": ("tasks.targets.served",),
+    "tasks.targets.table": tuple(
+        f"tasks.targets.{name}"
+        for name in (
+            "served",
+            "ios",
+            "android",
+            "cross_platform",
+            "embedded",
+            "triton",
+            "ovms",
+            "container",
+            "cluster",
+        )  # fmt: skip
+    ),
+    "tasks.targets.kustomize": ("tasks.targets.oci_registry",),
+    "tasks.targets.cross_platform": ("tasks.targets.ort_run",),
     "tasks.registry.logged_model": of_kinds("predicting"),
     "tasks.registry.shipped": ("tasks.registry.pyfunc",),
     "tasks.ceiling": ("tasks.measure.roofline",),

@@ -49,6 +49,7 @@ MAPPED = {
 }
 SAME = 0.01  # nats: what unfolded constants and other kernels may move predictions by
 TIMEOUT_S = 600.0
+ROOT = Path(__file__).resolve().parents[2]
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 
 
@@ -141,7 +142,7 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "logits.npz"
         said = _python(
-            "-m", "tasks.targets.ort_run", str(model), str(out), told={"rows": rows, "entries": dict(entries)}
+            "-m", "tasks.targets.ort_run", str(model.resolve()), str(out), told={"rows": rows, "entries": dict(entries)}
         )
         with np.load(out, allow_pickle=False) as kept:
             return [kept[name] for name in kept.files], json.loads(said.splitlines()[-1])
@@ -209,18 +210,23 @@ def coverage(source: Path, out: Path) -> None:
 
 
 def _in_process(step: str, source: Path, out: Path) -> None:
-    """A step in a process of its own: the runtime's memory and its words stay there."""
+    """A step in a process of its own, in a folder of one name: what is written depends on names."""
     call = f"from pathlib import Path; from tasks.targets.cross_platform import {step} as step; import sys"
-    _python("-c", f"{call}; step(Path(sys.argv[1]), Path(sys.argv[2]))", str(source), str(out))
-    if not out.is_file():
-        raise UnsupportedError(f"ONNX Runtime wrote no {out.name}")
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "in").symlink_to(source.parent.resolve())
+        arguments = ("-c", f"{call}; step(Path(sys.argv[1]), Path(sys.argv[2]))", f"in/{source.name}", "made")
+        _python(*arguments, folder=Path(scratch))
+        made = Path(scratch) / "made"
+        if not made.is_file():
+            raise UnsupportedError(f"ONNX Runtime wrote no {out.name}")
+        shutil.copyfile(made, out)
 
 
-def _python(*arguments: str, told: Mapping[str, Any] | None = None) -> str:
+def _python(*arguments: str, told: Mapping[str, Any] | None = None, folder: Path = ROOT) -> str:
     try:
         ended = subprocess.run(
             [sys.executable, *arguments], input=json.dumps(told or {}), capture_output=True, text=True, check=False,
-            timeout=TIMEOUT_S, env=os.environ | {"PYTHONHASHSEED": "0"},  # its lists of operators are sets
+            timeout=TIMEOUT_S, cwd=folder, env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)},  # its lists are sets
             preexec_fn=_fixed_addresses,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -294,7 +300,7 @@ def _opening_fault(bundle: Path) -> str:
         "onnxruntime.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])"
     )
     try:
-        _python("-c", script, str(bundle / "model" / MODEL), told=entries)
+        _python("-c", script, str((bundle / "model" / MODEL).resolve()), told=entries)
     except UnsupportedError as error:
         return str(error)
     return ""

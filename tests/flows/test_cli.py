@@ -25,6 +25,7 @@ FOR_DEVELOPERS = {
     "clean",
     "drill",
     "drill-requests",
+    "drill-deploy",
     "clients",
 }  # they need the tools of a checkout
 

@@ -161,4 +161,4 @@ def test_settings_name_the_mapping(made: Path) -> None:
 def test_divergence_is_none_of_a_row_with_itself() -> None:
     row = np.array([1.0, 2.0, 0.5], np.float32)
     assert cross_platform.divergence(row, row) == pytest.approx(0.0, abs=1e-12)
-    assert cross_platform.divergence(row, row[::-1]) > 0.1
+    assert cross_platform.divergence(row, row[::-1]) > 0.01
