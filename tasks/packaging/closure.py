@@ -54,10 +54,11 @@ BY_NAME = {
             "ovms",
             "container",
             "cluster",
-        )  # fmt: skip
+        )
     ),
     "tasks.targets.kustomize": ("tasks.targets.oci_registry",),
     "tasks.targets.cross_platform": ("tasks.targets.ort_run",),
+    "tasks.promotion.holder": ("tasks.promotion",),
     "tasks.registry.logged_model": of_kinds("predicting"),
     "tasks.registry.shipped": ("tasks.registry.pyfunc",),
     "tasks.ceiling": ("tasks.measure.roofline",),

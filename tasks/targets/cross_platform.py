@@ -224,10 +224,10 @@ def _in_process(step: str, source: Path, out: Path) -> None:
 
 def _python(*arguments: str, told: Mapping[str, Any] | None = None, folder: Path = ROOT) -> str:
     try:
+        environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}  # its lists of operators are sets
         ended = subprocess.run(
             [sys.executable, *arguments], input=json.dumps(told or {}), capture_output=True, text=True, check=False,
-            timeout=TIMEOUT_S, cwd=folder, env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)},  # its lists are sets
-            preexec_fn=_fixed_addresses,
+            timeout=TIMEOUT_S, cwd=folder, env=environment, preexec_fn=_fixed_addresses,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise UnsupportedError(f"ONNX Runtime took longer than {TIMEOUT_S:g} s") from None
