@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from tasks.assess import place
-from tasks.detect import detect
 from tasks.errors import EXIT_FAIL, EXIT_OK, ConfigError, UnsupportedError
 from tasks.gate import gate
 from tasks.gates.verdict import shortfall
@@ -29,12 +28,14 @@ from tasks.planning.fit import fit
 from tasks.recommend import ranked, read
 from tasks.records.artifact import Artifact
 from tasks.records.bundles import Bundle, Change, Part
+from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
 from tasks.records.scores import Recommendation, ScoreRow
 from tasks.records.verdict import GateReport, Verdict
 from tasks.run.disk import fresh_folder, replace_folder
 from tasks.run.stage import argument, main_of
 from tasks.run.workspace import Workspace
+from tasks.sources.files import Source
 from tasks.targets import fitting, showing, table
 from tasks.targets.base import Bundles, Shipped, Target
 
@@ -56,11 +57,11 @@ class Judged:
 
 def judged(workspace: Workspace, params: Params, name: str) -> Judged:
     """Rank and judge for one target what the workspace holds; raises ConfigError for a target that is not known."""
-    wanted = wanted_of(params, name, catalogue(read(workspace, params).kind))
+    wanted = wanted_of(params, name, catalogue(Source.read(workspace.source).kind))
     own = params.model_copy(update={"targets": dict(params.named_targets) | {name: wanted}})
     made = table.target(wanted.kind, name, wanted.device)
     model = ModelProfile.read(workspace.profile)
-    fits = fit(own, place(name, wanted, detect(HOST)), model)
+    fits = fit(own, place(name, wanted, Hardware.read(workspace.hardware)), model)
     recommendation = ranked(read(workspace, own), own.for_target(name), fits)
     return Judged(name, wanted, made, gate(own.for_target(name), recommendation), recommendation)
 
@@ -101,7 +102,7 @@ def bundle(workspace: Workspace, params: Params, name: str, anyway: bool = False
         record = Bundle(**_about(found), status="refused", reason=_refusal(found.report))
         shutil.rmtree(workspace.bundle(name), ignore_errors=True)
     else:
-        record = _made(workspace, found, found.target, chosen, excuse)
+        record = _made(workspace, params.registered_name, found, found.target, chosen, excuse)
     record.write(workspace.bundle_record(name))
     return record
 
@@ -130,13 +131,15 @@ def _about(found: Judged) -> dict[str, str]:
     return {"target": found.name, "kind": kind, "device": found.wanted.device, "command": command}
 
 
-def _made(workspace: Workspace, found: Judged, target: Bundles, chosen: Verdict, excuse: str) -> Bundle:
+def _made(
+    workspace: Workspace, model_name: str, found: Judged, target: Bundles, chosen: Verdict, excuse: str
+) -> Bundle:
     about = _about(found) | ({"command": f"{_about(found)['command']} --anyway"} if excuse else {})
     common = {**about, "variant": chosen.variant, "verdict": chosen.outcome, "anyway": excuse}
     with TemporaryDirectory(prefix="edgewright-bundle-") as scratch:
         package = Path(scratch) / "package"
         packed = put(workspace, chosen, found.report, found.recommendation, package)
-        shipped = _shipped(workspace, found, package, excuse)
+        shipped = _shipped(workspace, model_name, found, package, excuse)
         partial = fresh_folder(workspace.bundle(found.name))
         try:
             parts = target.build(shipped, partial)
@@ -209,13 +212,13 @@ def _quality(found: Judged, row: ScoreRow) -> str:
     return ", ".join(told) or "not scored"
 
 
-def _shipped(workspace: Workspace, found: Judged, package: Path, excuse: str) -> Shipped:
+def _shipped(workspace: Workspace, model_name: str, found: Judged, package: Path, excuse: str) -> Shipped:
     contents = Contents.read(package / CONTENTS)
     return Shipped(
         package=package,
         contents=contents,
         profile=ModelProfile.read(workspace.profile),
-        name=load_params().registered_name,
+        name=model_name,
         options=found.wanted.options,
         probes=tuple(preparing(contents.kind).calibration(workspace.data).texts[:PROBES]),
         anyway=excuse,

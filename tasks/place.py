@@ -78,14 +78,13 @@ def placements(
 def table_of(found: dict[str, Placement | str]) -> Table:
     """A line a variant: where it is, how much of it, in which precision, and what fell back."""
     table = Table(title="placement", title_justify="left")
-    for name in ("variant", "asked", "runs on", "FLOPs there", "computes in", "transfers", "fell back"):
+    for name in ("variant", "asked", "runs on", "FLOPs as asked", "computes in", "transfers", "fell back"):
         table.add_column(name)
     for variant, one in found.items():
         if isinstance(one, str):
             table.add_row(variant, "", "", "", "", "", one)
             continue
-        first = one.devices[0].flops_share if one.devices else None
-        share = "not told" if first is None else f"{first:.0%}"
+        share = "not told" if one.share_as_asked is None else f"{one.share_as_asked:.0%}"
         went = "\n".join(f"{each.kind}: {each.reason}" for each in one.fallbacks) or "-"
         moved = "not told" if one.transfers is None else str(one.transfers)
         table.add_row(variant, one.requested, one.resolved, share, one.precision or "not told", moved, went)
@@ -103,9 +102,8 @@ def work(variant: list[str], device: str | None, on_fallback: str | None, min_sh
     for name in variant:
         known_variant(params, name)
     names = variant or [name for name, one in params.variants.items() if one.backend in PLACING]
-    console = Console()
     found = placements(workspace, params, names, device)
-    console = console if console.is_terminal else Console(width=160)
+    console = Console() if Console().is_terminal else Console(width=160)
     console.print(table_of(found))
     placed = {name: one for name, one in found.items() if isinstance(one, Placement)}
     fell = sorted(name for name, one in placed.items() if one.fallbacks)
@@ -121,11 +119,7 @@ def work(variant: list[str], device: str | None, on_fallback: str | None, min_sh
 
 def too_little(found: Placement, least: float) -> bool:
     """Whether the device that was asked for does less than a share of the FLOPs; what is not told is too little."""
-    if found.requested in ("auto", "cpu"):
-        return False
-    if found.fallbacks and all(one.kind != "operator" for one in found.fallbacks):
-        return least > 0
-    share = found.share(found.resolved)
+    share = found.share_as_asked
     return share is None or share < least
 
 

@@ -71,5 +71,4 @@ class Bundle(Record):
     checks: tuple[Check, ...] = ()
     compared: Compared | None = None
     fitting: tuple[Change, ...] = ()  # the smallest changes that keep the budget, where it is exceeded
-    notes: tuple[str, ...] = ()
     command: str = ""  # repeats it

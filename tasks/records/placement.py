@@ -52,16 +52,10 @@ class Placement(Record):
     isa: str = ""  # variant of the kernels, where the runtime says so
     verified_by: str = ""  # what told it
 
-    def share(self, device: str) -> float | None:
-        """The share of FLOPs on a device, or None where it is not told."""
-        found = next((one for one in self.devices if one.device == device), None)
-        return found.flops_share if found is not None else 0.0 if self.devices else None
-
     @property
-    def accelerated(self) -> bool:
-        """Whether anything but a processor was asked for and does some of it."""
-        return bool(self.devices) and any(not _is_cpu(one.device) and one.operators for one in self.devices)
-
-
-def _is_cpu(device: str) -> bool:
-    return device.upper().split(".")[0] in ("CPU", "CPUEXECUTIONPROVIDER")
+    def share_as_asked(self) -> float | None:
+        """The share of FLOPs where it was asked for: of all devices but those fallen back to; None if not told."""
+        if not self.devices or any(one.flops_share is None for one in self.devices):
+            return None
+        instead = {one.used for one in self.fallbacks}
+        return sum(one.flops_share or 0.0 for one in self.devices if one.device not in instead)

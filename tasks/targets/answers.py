@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +57,12 @@ def judged(engine: str, package: Rows, bundle: Rows, limit: float = 0.0) -> Comp
 
 def encoded(shipped: Shipped) -> list[list[int]]:
     """The probes as token ids."""
+    rows = [tokenizer_of(shipped).encode(text).ids[:TOKENS] for text in shipped.probes]
+    return [ids for ids in rows if len(ids) > 1]
+
+
+def tokenizer_of(shipped: Shipped) -> Any:
+    """The package's own tokenizer."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(shipped.package / "tokenizer" / "tokenizer.json"))
-    rows = [tokenizer.encode(text).ids[:TOKENS] for text in shipped.probes]
-    return [ids for ids in rows if len(ids) > 1]
+    return Tokenizer.from_file(str(shipped.package / "tokenizer" / "tokenizer.json"))

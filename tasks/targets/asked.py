@@ -14,6 +14,7 @@ from tasks.backends.table import tokens
 from tasks.errors import UnsupportedError
 from tasks.hardware import cores
 from tasks.records.bundles import Compared
+from tasks.targets.answers import tokenizer_of
 from tasks.targets.base import Shipped
 
 NEW_TOKENS = 24
@@ -41,7 +42,7 @@ def compared(
         return Compared(engine=engine, state="not-measured", reason="there are no texts to compare answers on")
     theirs = [answer(server, shipped.name, ids) for ids in prompts]
     mine = direct(shipped, prompts)
-    words = _words(shipped)
+    words = tokenizer_of(shipped)
     other = [number for number, one in enumerate(theirs) if one != words.decode(mine[number])]
     gaps = [gap(shipped, prompts[number], mine[number], theirs[number]) for number in other] if near else []
     apart = [number for number, nats in zip(other, gaps or [math.inf] * len(other), strict=True) if nats > near]
@@ -60,7 +61,7 @@ def compared(
 
 def gap(shipped: Shipped, prompt: Sequence[int], mine: Sequence[int], theirs: str) -> float:
     """By how many nats the package prefers its own token to the server's where texts part; infinite past rivals."""
-    words = _words(shipped)
+    words = tokenizer_of(shipped)
     kept = next(k for k in range(len(mine), -1, -1) if k == 0 or theirs.startswith(words.decode(mine[:k])))
     if kept == len(mine):
         return math.inf
@@ -92,12 +93,6 @@ def direct(shipped: Shipped, prompts: Sequence[Sequence[int]]) -> list[list[int]
         return [_written(opened, key, ids) for key, ids in enumerate(prompts)]
     finally:
         opened.close()
-
-
-def _words(shipped: Shipped) -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(shipped.package / "tokenizer" / "tokenizer.json"))
 
 
 def _written(engine: Engine, key: int, ids: Sequence[int]) -> list[int]:

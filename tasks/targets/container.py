@@ -125,7 +125,7 @@ class Image:
         mine = images.Images(images.home())
         why = images.lacking()
         if not why and not mine.ready:
-            why = f"the bases of images are not in {images.home().name}/ of the cache; `make drill-deploy` makes them"
+            why = "the bases of images are not in the cache; `python -m tests.drill.containers` makes them"
         if why:
             return Compared(engine=engine, state="not-measured", reason=why)
         tag = f"localhost/edgewright-bundle:{shipped.contents.backend}"

@@ -12,7 +12,9 @@ from tasks.backends.openvino import device as openvino_device
 from tasks.backends.sampling import Sampling
 from tasks.backends.table import tokens
 from tasks.hardware import cores
+from tasks.kinds.causal_lm.predicting import until
 from tasks.packaging.manifest import Contents
+from tasks.targets.answers import tokenizer_of
 from tasks.targets.base import Shipped
 
 PROMPT = 32  # tokens of a probe that are given
@@ -33,14 +35,14 @@ class Answer:
 
 def prompts(shipped: Shipped) -> list[str]:
     """The beginnings of the probes."""
-    tokenizer = _tokenizer(shipped)
+    tokenizer = tokenizer_of(shipped)
     cut = [tokenizer.decode(tokenizer.encode(text).ids[:PROMPT]).strip() for text in shipped.probes]
     return [text for text in cut if text]
 
 
 def answers(shipped: Shipped, texts: Sequence[str], context: int, new: int = NEW) -> list[Answer]:
     """One after the other; raises what the backend raises for a model that does not open."""
-    tokenizer, backend = _tokenizer(shipped), tokens(shipped.contents.backend)
+    tokenizer, backend = tokenizer_of(shipped), tokens(shipped.contents.backend)
     ends, settings = end_tokens(shipped.model), dict(shipped.contents.settings)
     engine = backend.engine(shipped.model, cores.usable_cores(), 1, context, settings)
     found = []
@@ -84,7 +86,7 @@ def gaps(shipped: Shipped, pairs: Sequence[tuple[Answer, Sequence[int]]]) -> lis
     apart = {at for at, (one, made) in enumerate(pairs) if tuple(made) != one.tokens}
     if not apart:
         return [0.0] * len(pairs)
-    tokenizer, ends = _tokenizer(shipped), end_tokens(shipped.model)
+    tokenizer, ends = tokenizer_of(shipped), end_tokens(shipped.model)
     settings = dict(shipped.contents.settings)
     session = tokens(shipped.contents.backend).scorer(shipped.model, cores.usable_cores(), settings)
     try:
@@ -111,15 +113,6 @@ def first_difference(expected: Sequence[int], made: Sequence[int]) -> int:
     return next((at for at, pair in both if pair[0] != pair[1]), min(len(expected), len(made)))
 
 
-def until(made: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """The tokens before the first that ends a text.
-
-    >>> until([5, 6, 2, 7], [2])
-    [5, 6]
-    """
-    return list(made[: next((at for at, one in enumerate(made) if one in ends), len(made))])
-
-
 def end_tokens(model: Path) -> list[int]:
     """The tokens that end a text, as the first of the model's configurations that names any says."""
     for name in CONFIGS:
@@ -136,9 +129,3 @@ def properties(contents: Contents) -> dict[str, str]:
     if contents.backend == "openvino":
         return openvino_device.asked(1, contents.settings)[1]
     return {name: value for name, value in contents.settings.items() if name.startswith("session.")}
-
-
-def _tokenizer(shipped: Shipped) -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(shipped.package / "tokenizer" / "tokenizer.json"))

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import UnsupportedError
+from tasks.kinds.causal_lm.quality import kl_divergence, log_softmax
 from tasks.records.base import Support, write_text
 from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
@@ -124,8 +125,7 @@ class CrossPlatform:
                 "answers": len(rows),
                 "difference": apart,
                 "unit": "nats",
-                "rss_anon_mb": memory.get("RssAnon"),
-                "rss_file_mb": memory.get("RssFile"),
+                **memory,
             }
         )
 
@@ -150,8 +150,7 @@ def run(
 
 def divergence(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """KL(reference || other) of the next token, nats, of two rows of logits."""
-    p, q = (_log_softmax(one.astype(np.float64)) for one in (reference, other))
-    return float(np.sum(np.exp(p) * (p - q)))
+    return float(kl_divergence(log_softmax(reference[None]), log_softmax(other[None]))[0])
 
 
 def ledger(bundle: Path) -> tuple[Part, ...]:
@@ -253,12 +252,6 @@ def _genai(file: Path, mapped: bool) -> dict[str, Any]:
     if mapped:
         decoder["session_options"] = decoder.get("session_options", {}) | MAPPED
     return raw
-
-
-def _log_softmax(row: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = row - row.max()
-    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
-    return found
 
 
 def _arrays(engine: str, shipped: Shipped, bundle: Path) -> Compared:

@@ -21,6 +21,7 @@ from tasks.hardware import cores
 from tasks.params.pipeline import Limits
 from tasks.records.base import Record
 from tasks.run.child import Child, run_child
+from tasks.targets.ort_run import resident
 
 LIMITS = Limits(timeout_s=600.0, memory_mb=8000.0)
 Mode = Literal["mmap", "none"]
@@ -85,7 +86,7 @@ def answer(asked: Asked) -> Answered:
     with Path(asked.out).open("wb") as out:
         for row in asked.rows:
             _score(model, row, asked.threads, vocabulary, out)
-    return Answered(vocabulary=vocabulary, mapped=_maps(asked.file), **_resident())
+    return Answered(vocabulary=vocabulary, mapped=_maps(asked.file), **resident())
 
 
 def _model(asked: Asked, params: Any) -> Any:
@@ -144,12 +145,3 @@ def _score(model: Any, row: Sequence[int], threads: int, vocabulary: int, out: B
 def _maps(file: str) -> bool:
     lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     return any(line.endswith(f" {file}") for line in lines)
-
-
-def _resident() -> dict[str, float]:
-    """Memory of this process, and pages of files that it has in memory, MB."""
-    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
-    return {
-        name: int(told[key].split()[0]) * 1024 / 1e6
-        for name, key in (("rss_anon_mb", "RssAnon"), ("rss_file_mb", "RssFile"))
-    }

@@ -52,7 +52,8 @@ def resident() -> dict[str, float]:
     status = Path("/proc/self/status")
     text = status.read_text() if status.exists() else ""
     found = re.findall(r"^(RssAnon|RssFile):\s+(\d+) kB", text, re.MULTILINE)
-    return {name: int(size) * 1024 / 1e6 for name, size in found}
+    names = {"RssAnon": "rss_anon_mb", "RssFile": "rss_file_mb"}
+    return {names[name]: int(size) * 1024 / 1e6 for name, size in found}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from tasks.errors import ConfigError, EdgewrightError, UnsupportedError
 from tasks.hardware import cores
+from tasks.kinds.causal_lm.predicting import until
 from tasks.records.base import Support, write_text
 from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
@@ -223,4 +224,4 @@ def _answered(model: Path, shipped: Shipped, texts: list[str]) -> tuple[str, lis
     made = [*(one for text in ids for one in pipeline.generate([text], [config], None))]
     made += pipeline.generate(ids, [config] * len(ids), None)
     ends = continued.end_tokens(shipped.model)
-    return device, [continued.until([int(token) for token in one.m_generation_ids[0]], ends) for one in made]
+    return device, [until([int(token) for token in one.m_generation_ids[0]], ends) for one in made]

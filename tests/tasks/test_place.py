@@ -69,19 +69,19 @@ def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("requested", "fell", "share", "least", "short"),
+    ("requested", "fell", "shares", "least", "short"),
     [
-        ("auto", (), 0.2, 0.9, False),
-        ("gpu", (FELL,), 1.0, 0.5, True),
-        ("gpu", (FELL,), 1.0, 0.0, False),
-        ("npu", (LACKS,), 0.95, 0.9, False),
-        ("npu", (LACKS,), 0.4, 0.9, True),
-        ("npu", (), None, 0.1, True),
+        ("auto", (), {"CPU": 1.0}, 0.9, False),
+        ("gpu", (FELL,), {"CPU": 1.0}, 0.5, True),
+        ("gpu", (FELL,), {"CPU": 1.0}, 0.0, False),
+        ("npu", (LACKS,), {"NPU": 0.95, "CPU": 0.05}, 0.9, False),
+        ("npu", (LACKS,), {"NPU": 0.4, "CPU": 0.6}, 0.5, True),
+        ("npu", (), {"NPU": None}, 0.1, True),
     ],
 )
 def test_a_share_of_flops_is_a_gate(
-    requested: str, fell: tuple[Fallback, ...], share: float | None, least: float, short: bool
+    requested: str, fell: tuple[Fallback, ...], shares: dict[str, float | None], least: float, short: bool
 ) -> None:
-    devices = (OnDevice(device="NPU", operators=3, flops_share=share),)
+    devices = tuple(OnDevice(device=name, operators=3, flops_share=share) for name, share in shares.items())
     found = Placement(backend="onnx", requested=requested, resolved="NPU", fallbacks=fell, devices=devices)
     assert too_little(found, least) is short

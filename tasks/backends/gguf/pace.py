@@ -31,7 +31,8 @@ def rates(ratio: float, weights: Mapping[str, tuple[str, int]], known: Mapping[s
     """The rate of the type that most weights of a file have and that is not known yet, from the whole file's time.
 
     `weights` are type and number of weights by tensor; rates are shares of q8_0's. What other types the file has count
-    with their own rates, or with this one's where these are not known.
+    with their own rates, or with this one's where these are not known; where they are most of the file, the noise of
+    the whole would be laid on a few weights, so that the whole file's rate is taken.
 
     >>> rates(0.75, {"a": ("Q4_0", 50), "b": ("Q8_0", 50)}, {"Q8_0": 1.0})
     {'Q4_0': 0.5}
@@ -44,6 +45,8 @@ def rates(ratio: float, weights: Mapping[str, tuple[str, int]], known: Mapping[s
         return {}
     told = sum(size * known[kind] for kind, size in counted.items() if kind in known)
     left = sum(counted[kind] for kind in new)
+    if left * 2 < counted.total():
+        return dict.fromkeys(new, ratio)
     return dict.fromkeys(new, (ratio * counted.total() - told) / left)
 
 

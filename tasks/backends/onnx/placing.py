@@ -61,10 +61,11 @@ def placed(artifact: Path, requested: str, threads: int, options: Mapping[str, s
             fallbacks.append(_to_cpu(requested, why(told), told))
     session = session or _opened(file, threads, [], {})
     dynamic = [port.name for port in session.get_inputs() if not all(isinstance(size, int) for size in port.shape)]
-    fallbacks += open_sizes(requested, OWN, dynamic)
+    on_device = session.get_providers()[0] != OWN
+    fallbacks += [] if on_device else open_sizes(requested, OWN, dynamic)
     assigned = _assigned(session)
     flops, edges = sizes(file)
-    if wanted is not None and session.get_providers()[0] != OWN:
+    if on_device:
         fallbacks += _left(requested, assigned)
     there = {name: device for name, (device, _) in assigned.items()}
     found = by_device(there, flops)

@@ -36,17 +36,14 @@ def of_model(
     """The placement of a model that was read."""
     offered = _offered(core)
     device, told = _device(requested, offered), dict(properties or {})
-    fallbacks: list[Fallback] = []
-    lacking: list[str] = []
-    compiled = None
-    if device != OWN:
-        compiled, lacking, fallbacks = _tried(core, model, device, told)
-    if compiled is None:
+    compiled, lacking, fallbacks = _tried(core, model, device, told) if device != OWN else (None, [], [])
+    on_device = compiled is not None
+    if not on_device:
         compiled = core.compile_model(model, OWN, {"INFERENCE_NUM_THREADS": threads})
     dynamic = [one.get_any_name() for one in model.inputs if one.get_partial_shape().is_dynamic]
-    fallbacks += open_sizes(device, OWN, dynamic)
+    fallbacks += [] if on_device else open_sizes(device, OWN, dynamic)
     used = _executed(compiled, OWN)
-    there = _map(core, model, device if device != OWN and not fallbacks else used[0], used[0])
+    there = _map(core, model, device if on_device else OWN, used[0])
     flops, edges = sizes(model)
     return Placement(
         backend="openvino",
@@ -112,14 +109,14 @@ def _tried(core: Any, model: Any, device: str, told: dict[str, Any]) -> tuple[An
         return None, lacking, [*fallbacks, failed]
 
 
-def _map(core: Any, model: Any, device: str, used: str) -> dict[str, str]:
-    """Operator -> device, by what the device says that it takes."""
+def _map(core: Any, model: Any, device: str, executed: str) -> dict[str, str]:
+    """Operator -> device: by what the device says that it takes, the rest on the processor."""
+    names = [one.get_friendly_name() for one in model.get_ops() if one.get_type_name() not in FOR_ALL]
     try:
         supported = dict(core.query_model(model, device))
     except Exception:  # noqa: BLE001 - virtual devices that cannot be asked: all is where it is executed
-        supported = {}
-    names = [one.get_friendly_name() for one in model.get_ops() if one.get_type_name() not in FOR_ALL]
-    return {name: str(supported.get(name, used)) for name in names}
+        return dict.fromkeys(names, executed)
+    return {name: str(supported.get(name, OWN)) for name in names}
 
 
 def _executed(compiled: Any, default: str) -> list[str]:

@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -195,5 +196,19 @@ def test_shares_are_of_flops_and_not_of_operators() -> None:
 def test_a_placement_without_figures_tells_no_share() -> None:
     fell = Fallback(asked="gpu", used="CPU", kind="library", reason="none")
     found = Placement(backend="onnx", requested="gpu", resolved="CPU", fallbacks=(fell,))
-    assert found.share("CPU") is None
-    assert not found.accelerated
+    assert found.share_as_asked is None
+
+
+def test_what_fell_back_is_not_where_it_was_asked_for() -> None:
+    fell = Fallback(asked="npu", used="CPU", kind="operator", reason="it lacks Det")
+    placed = by_device({"a": "NPU", "b": "CPU"}, {"a": 40.0, "b": 60.0})
+    found = Placement(backend="onnx", requested="npu", resolved="CPU", fallbacks=(fell,), devices=placed)
+    assert found.share_as_asked == 0.4
+
+
+def test_what_a_device_lacks_is_told_to_run_on_the_processor(network: tuple[Any, Any]) -> None:
+    _, model = network
+    taken = {one.get_friendly_name(): "NPU" for one in model.get_ops() if one.get_type_name() == "MatMul"}
+    asked = SimpleNamespace(query_model=lambda _, device: taken if device == "NPU" else {})
+    there = of_openvino._map(asked, model, "NPU", "NPU")
+    assert sorted(there.values()) == ["CPU", "NPU"]
