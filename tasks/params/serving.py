@@ -42,6 +42,7 @@ class Promotion(Block):
     mirror_share: Share = 0.2  # of the callers' requests that are asked again of both versions, to compare answers
     compare_tokens: Count = 24  # of a mirrored answer
     max_latency_ratio: Annotated[float, Field(gt=1)] = 1.25  # to the old version
+    first_token_grace_ms: Annotated[float, Field(ge=0)] = 2.0  # later by no more than this is not slower
     max_confidence_drop: Share = 0.2  # as a share of the old version's confidence
     min_agreement: Share = 0.3  # mean likeness of both versions' answers in words
     min_likeness: Share = 0.9  # and of their vectors, classes and tensors

@@ -266,6 +266,7 @@ class Controller:
         asked = Margins(
             min_requests=settings.min_requests,
             max_latency_ratio=settings.max_latency_ratio,
+            first_token_grace_ms=settings.first_token_grace_ms,
             max_confidence_drop=settings.max_confidence_drop,
             min_agreement=settings.min_agreement if writes else settings.min_likeness,
             writes=writes,

@@ -42,6 +42,7 @@ class Margins:
     min_requests: int = 50  # requests of each arm before anything is judged
     max_more_errors: float = 0.02  # share of failed requests beyond the baseline's
     max_latency_ratio: float = 1.25  # median latency, as a multiple of the baseline's
+    first_token_grace_ms: float = 0.0  # a first token that is later by no more than this is not slower
     max_confidence_drop: float = 0.2  # share of the baseline's confidence that may be lost
     min_agreement: float = 0.3  # mean likeness to the baseline's answers, 0 to 1
     writes: bool = True  # text, token by token; what maps rows is not timed between tokens
@@ -68,10 +69,10 @@ def judge(baseline: Arm, canary: Arm, margins: Margins, looks: int = 1) -> Judge
     ]
     if short:
         return Judgement("inconclusive", {}, tuple(short))
-    level = 1 - (1 - LEVEL) / looks
+    level, grace = 1 - (1 - LEVEL) / looks, margins.first_token_grace_ms
     found = {
         "errors": errors(baseline, canary, margins.max_more_errors, level),
-        "first token": slower(baseline.first_ms, canary.first_ms, margins.max_latency_ratio, level),
+        "first token": slower(baseline.first_ms, canary.first_ms, margins.max_latency_ratio, level, grace),
         "between tokens": slower(baseline.between_ms, canary.between_ms, margins.max_latency_ratio, level),
         "confidence": unsure(canary.confidence, 1 - margins.max_confidence_drop, level),
         "agreement": unlike(canary.agreement, margins.min_agreement, level),
@@ -93,7 +94,9 @@ def breach(baseline: Arm, canary: Arm, margins: Margins) -> Judgement | None:
         return Judgement("fail", {"errors": "fail"}, (said,))
     found = {}
     if len(canary.first_ms) >= FEW:
-        found["first token"] = slower(baseline.first_ms, canary.first_ms, 2 * margins.max_latency_ratio, CERTAIN)
+        found["first token"] = slower(
+            baseline.first_ms, canary.first_ms, 2 * margins.max_latency_ratio, CERTAIN, 2 * margins.first_token_grace_ms
+        )
     if len(canary.between_ms) >= FEW:
         found["between tokens"] = slower(baseline.between_ms, canary.between_ms, 2 * margins.max_latency_ratio, CERTAIN)
     if len(canary.confidence) >= FEW:
@@ -172,10 +175,16 @@ def least_requests(margin: float, looks: int) -> int:
     return math.ceil(z * z * (1 / margin - 1))
 
 
-def slower(base: Sequence[float], other: Sequence[float], factor: float, level: float) -> tuple[Outcome, str]:
+def slower(
+    base: Sequence[float], other: Sequence[float], factor: float, level: float, grace: float = 0.0
+) -> tuple[Outcome, str]:
     """Test whether `other` is larger than `factor` times `base`, by Mann and Whitney (1947) against that factor.
 
     Both sides are tested: fail when `other` is shown to be beyond the factor, pass when it is shown to be within it.
+    What is later by no more than `grace` (in the unit of both) is within it, however small `base` is.
+
+    >>> slower([1.0, 1.1] * 20, [3.0, 3.1] * 20, 1.25, 0.95)[0], slower([1.0] * 40, [3.0] * 40, 1.25, 0.95, 5.0)[0]
+    ('fail', 'pass')
     """
     from statistics import median
 
@@ -183,8 +192,9 @@ def slower(base: Sequence[float], other: Sequence[float], factor: float, level: 
 
     if not base or not other:
         return "inconclusive", "nothing was measured"
-    scaled = [factor * value for value in base]
-    said = f"median {median(other):.4g} against {median(base):.4g}, allowed {factor:.2f} times"
+    scaled = [max(factor * value, value + grace) for value in base]
+    later = f" or {grace:g} later" if grace else ""
+    said = f"median {median(other):.4g} against {median(base):.4g}, allowed {factor:.2f} times{later}"
     if float(mannwhitneyu(other, scaled, alternative="greater").pvalue) < 1 - level:
         return "fail", said
     within = float(mannwhitneyu(other, scaled, alternative="less").pvalue) < 1 - level

@@ -26,7 +26,7 @@ from tests.drill.rig import BROKEN, LONG_S, REFUSED, Rig, Traffic, idle, rig, te
 
 REQUESTS, MALFORMED, FULL = 10_000, 500, 300
 FAULTS = {
-    "slow": Faults(slow=12.0),
+    "slow": Faults(slow=60.0),
     "wrong": Faults(wrong=True),
     "crash": Faults(crash_after=5),
     "leak": Faults(leak_mb=2.0),

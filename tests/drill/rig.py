@@ -45,6 +45,7 @@ REFUSED, BROKEN = "refused", "broken"  # connections, and answers that were unde
 # A drill shares its few cores with all that it starts, so it allows more in latency; its slow version is far slower.
 QUICK = {
     "max_latency_ratio": 2.0,
+    "first_token_grace_ms": 10.0,
     "tick_s": 0.1,
     "probes_per_s": 60.0,
     "mirror_share": 0.5,
