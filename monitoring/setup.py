@@ -31,10 +31,12 @@ from tasks.hardware import cores
 from tasks.kinds.causal_lm import files
 from tasks.packaging.manifest import CONTENTS, Contents
 from tasks.params.whole import Whole
+from tasks.planning.devices import devices
 from tasks.promotion import store as rollouts
 from tasks.promotion.packages import packaged
 from tasks.promotion.rollout import Slot
 from tasks.promotion.store import Store
+from tasks.records.hardware import Hardware
 from tasks.records.speed import Ceiling
 from tasks.run.disk import size_bytes
 from tasks.run.workspace import Workspace
@@ -52,7 +54,10 @@ def world(where: Place, params: Whole, packages: Sequence[Path] = (), reoptimize
     """What is served, which versions there are, and who may change it; without a router nobody may."""
     state = where.store.state()
     slot = state.slot(state.champion)
-    defaults = Defaults(cores=cores.cores(), slots=params.serve.slots, context=params.serve.context_tokens)
+    defaults = Defaults(
+        cores=cores.cores(), slots=params.serve.slots, context=params.serve.context_tokens,
+        accelerators=_accelerators(slot, params),
+    )  # fmt: skip
     actuator: Actuator | None = None
     if where.store.runs():
         actuator = RouterActuator(
@@ -101,7 +106,18 @@ def _setting(slot: Slot, params: Whole, defaults: Defaults) -> Setting:
         slots=slot.options.slots or defaults.slots,
         artifact_mb=size_bytes(folder / "model") / 1e6,
         bandwidth_gb_s=_bandwidth(),
+        accelerators=defaults.accelerators,
     )
+
+
+def _accelerators(slot: Slot, params: Whole) -> tuple[str, ...]:
+    """Devices beside the processor that the served package's runtime could use; none where no run looked for them."""
+    folder = Path(slot.package) if slot.package else Workspace().package
+    try:
+        contents, hardware = Contents.read(folder / CONTENTS), Hardware.read(Workspace().hardware)
+    except DataError:
+        return ()
+    return devices(hardware, contents.backend, contents.family, params.accelerate.device)
 
 
 def _bandwidth() -> float | None:

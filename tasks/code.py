@@ -25,7 +25,7 @@ from tasks.run.workspace import Workspace
 
 STAGES = (
     "detect", "fetch", "data", "reference", "assess", "convert", "tune", "evaluate", "ceiling", "benchmark",
-    "recommend", "gate", "package", "report", "track",
+    "place", "recommend", "gate", "package", "report", "track",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ says what that means: allow it, warn of it, or refuse it (exit code 1).
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,65 +15,120 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.backends.base import Family
+from tasks.backends.devices import DEVICE
+from tasks.backends.placing import AUTO, CPU, first_line
 from tasks.backends.table import module_of
 from tasks.errors import EXIT_FAIL, EXIT_OK, ChildError, ConfigError, UnsupportedError
 from tasks.hardware import cores
-from tasks.params.load import known_variant
+from tasks.params.load import known_variant, load_params
 from tasks.params.pipeline import Params
-from tasks.params.whole import load_whole
 from tasks.records.artifact import Artifact
 from tasks.records.base import Record
 from tasks.records.model import ModelProfile
 from tasks.records.placement import Placement
 from tasks.run.child import Child, run_child
+from tasks.run.disk import fresh_folder, replace_folder
 from tasks.run.stage import argument, main_of
 from tasks.run.workspace import Workspace
 
 
 class PlaceRequest(Record):
-    """Place one artifact."""
+    """Place artifacts of one backend."""
 
     backend: str
     family: Family
-    artifact: Path
+    artifacts: dict[str, Path]
     device: str
     threads: int
 
 
-def place(request: PlaceRequest) -> Placement:
+class Placed(Record):
+    """Where each is, or why it cannot be told."""
+
+    found: dict[str, Placement] = {}
+    failed: dict[str, str] = {}
+
+
+def place(request: PlaceRequest) -> Placed:
     """In a child process: providers that are registered once stay registered."""
     try:
         module = importlib.import_module(f"{module_of(request.backend)}.placing")
     except ModuleNotFoundError:
         raise UnsupportedError(f"{request.backend} runs on the processor alone here and places nothing") from None
-    found: Placement = module.placed(request.artifact, request.device, request.threads)
-    return found
+    found, failed = dict[str, Placement](), dict[str, str]()
+    for name, artifact in request.artifacts.items():
+        try:
+            found[name] = module.placed(artifact, request.device, request.threads)
+        except Exception as error:  # noqa: BLE001 - a runtime may raise anything; one that it cannot open costs no other
+            failed[name] = first_line(error)
+    return Placed(found=found, failed=failed)
 
 
 def placements(
-    workspace: Workspace, params: Params, variants: Sequence[str], device: str
+    workspace: Workspace, params: Params, variants: Sequence[str], device: str | None
 ) -> dict[str, Placement | str]:
-    """Each variant's placement, or why there is none; written into the workspace as they are found."""
+    """Each variant's placement, or why there is none; `device` None: the one that its settings and `accelerate` name.
+
+    Where `accelerate.device` is `auto`, tuning chose the device: a variant is asked for where it is run.
+    """
     family = ModelProfile.read(workspace.profile).family
     found: dict[str, Placement | str] = {}
+    together: dict[tuple[str, str], dict[str, Path]] = {}
     for name in variants:
         artifact = Artifact.read(workspace.artifact_record(name)) if workspace.artifact_record(name).exists() else None
         if artifact is None or artifact.status != "ok":
             found[name] = "not made" if artifact is None else f"{artifact.status}: {artifact.reason}"
             continue
+        asked = device or asked_for(params, settings_of(workspace, artifact.recipe.backend))
+        files = workspace.artifact_files(name).resolve()
+        together.setdefault((artifact.recipe.backend, asked), {})[name] = files
+    for (backend, asked), artifacts in together.items():
         request = PlaceRequest(
-            backend=artifact.recipe.backend, family=family, artifact=workspace.artifact_files(name).resolve(),
-            device=device, threads=cores.usable_cores(),
+            backend=backend, family=family, artifacts=artifacts, device=asked,
+            threads=cores.threads(params.benchmark.threads),
         )  # fmt: skip
-        log = workspace.logs / f"place-{name}.log"
+        log = workspace.logs / f"place-{backend}.log"
+        child = Child("tasks.place:place", request, params.convert.limits, log, f"place {backend}")
         try:
-            one = run_child(Child("tasks.place:place", request, params.convert.limits, log, f"place {name}"), Placement)
+            placed = run_child(child, Placed)
         except ChildError as error:
-            found[name] = str(error)
+            found |= dict.fromkeys(artifacts, str(error))
             continue
-        one.write(workspace.placement(name))
-        found[name] = one
-    return found
+        found |= {**placed.found, **placed.failed}
+    return {name: found[name] for name in variants}
+
+
+def settings_of(workspace: Workspace, backend: str) -> dict[str, str]:
+    """Tuned settings of a backend; none where it was not tuned."""
+    file = workspace.settings(backend)
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def asked_for(params: Params, settings: dict[str, str]) -> str:
+    """The device to ask for.
+
+    >>> from types import SimpleNamespace as Some
+    >>> auto = Some(accelerate=Some(device="auto"))
+    >>> asked_for(auto, {}), asked_for(auto, {"device": "GPU"}), asked_for(Some(accelerate=Some(device="npu")), {})
+    ('cpu', 'GPU', 'npu')
+    """
+    told = params.accelerate.device
+    return settings.get(DEVICE, CPU) if told == AUTO else told
+
+
+def record(workspace: Workspace, params: Params) -> None:
+    """The stage: a record per variant that was made and can be placed, in a fresh folder."""
+    partial = fresh_folder(workspace.placements)
+    for name, one in placements(workspace, params, placeable(params), None).items():
+        if isinstance(one, Placement):
+            one.write(partial / workspace.placement(name).name)
+        print(f"{name}: {one if isinstance(one, str) else one.resolved}")
+    replace_folder(partial, workspace.placements)
+
+
+def placeable(params: Params) -> list[str]:
+    """Variants of runtimes that may use several devices."""
+    return [name for name, one in params.variants.items() if one.backend in PLACING]
 
 
 def table_of(found: dict[str, Placement | str]) -> Table:
@@ -91,29 +147,36 @@ def table_of(found: dict[str, Placement | str]) -> Table:
     return table
 
 
-def work(variant: list[str], device: str | None, on_fallback: str | None, min_share: float | None) -> int:
+def work(
+    variant: list[str], device: str | None, on_fallback: str | None, min_share: float | None, as_stage: bool
+) -> int:
     """Place variants, all that were made by default."""
-    params, workspace = load_whole(), Workspace()
-    told = params.accelerate
-    device, rule = device or told.device, on_fallback or told.on_fallback
-    least = told.min_flops_share if min_share is None else min_share
+    params, workspace = load_params(), Workspace()
+    if as_stage:
+        record(workspace, params)
+        return EXIT_OK
+    rule, bound = on_fallback or params.accelerate.on_fallback, params.for_target().gate.get("placed_share")
+    least = min_share if min_share is not None else bound.min if bound else None
     if least is not None and not 0 <= least <= 1:
         raise ConfigError(f"--min-share is a share from 0 to 1, not {least:g}")
     for name in variant:
         known_variant(params, name)
-    names = variant or [name for name, one in params.variants.items() if one.backend in PLACING]
+    names = variant or placeable(params)
     found = placements(workspace, params, names, device)
     console = Console() if Console().is_terminal else Console(width=160)
     console.print(table_of(found))
     placed = {name: one for name, one in found.items() if isinstance(one, Placement)}
     fell = sorted(name for name, one in placed.items() if one.fallbacks)
     if fell and rule == "warn":
-        console.print(f"warning: {', '.join(fell)} fell back from {device}; the reasons stand above", highlight=False)
+        console.print(f"warning: {', '.join(fell)} fell back; the reasons stand above", highlight=False)
     short = sorted(name for name, one in placed.items() if least is not None and too_little(one, least))
     if short:
-        console.print(f"{', '.join(short)}: less than {least:.0%} of the FLOPs run on {device}", highlight=False)
+        console.print(
+            f"{', '.join(short)}: less than {least:.0%} of the FLOPs run on {device or 'the device asked for'}",
+            highlight=False,
+        )
     if fell and rule == "refuse":
-        console.print(f"refused: {', '.join(fell)} fell back from {device}", highlight=False)
+        console.print(f"refused: {', '.join(fell)} fell back", highlight=False)
     return EXIT_FAIL if short or (fell and rule == "refuse") or not placed else EXIT_OK
 
 
@@ -123,10 +186,13 @@ def too_little(found: Placement, least: float) -> bool:
     return share is None or share < least
 
 
-PLACING = ("onnx", "openvino", "gguf")
-DEVICE = argument("--device", help="auto | cpu | gpu | npu | as a runtime names it; default: accelerate.device")
+PLACING = ("onnx", "openvino", "gguf", "mlx")
+DEVICE_ASKED = argument("--device", help="auto | cpu | gpu | npu | as a runtime names it; default: accelerate.device")
 RULE = argument("--on-fallback", choices=("allow", "warn", "refuse"), help="default: accelerate.on_fallback")
-SHARE = argument("--min-share", type=float, help="least share of FLOPs on the device; default: accelerate's")
+SHARE = argument("--min-share", type=float, help="least share of FLOPs on the device; default: gate.placed_share")
+RECORD = argument(
+    "--record", dest="as_stage", action="store_true", help="as the pipeline does: all of them, into records"
+)
 VARIANT = argument(
     "--variant", action="append", default=[], help="a name under `variants`; default: all that were made"
 )
@@ -134,7 +200,7 @@ VARIANT = argument(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    return main_of("tasks.place", __doc__, work, argv, VARIANT, DEVICE, RULE, SHARE)
+    return main_of("tasks.place", __doc__, work, argv, VARIANT, DEVICE_ASKED, RULE, SHARE, RECORD)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tasks.planning.fit import seen
 from tasks.records.artifact import Artifact
 from tasks.records.base import Record, write_text
 from tasks.records.model import ModelProfile
+from tasks.records.placement import Placement
 from tasks.records.plan import PlanEntry
 from tasks.records.quality import Evaluation
 from tasks.records.scores import Recommendation, RooflinePosition
@@ -48,6 +49,7 @@ def read(workspace: Workspace, params: Params) -> Found:
         security={name: security_findings(workspace, name) for name, one in artifacts.items() if one.status == "ok"},
         tuned=_present(Tuned, tuple(MODULES), workspace.tuned),
         closeness=_closeness(workspace, artifacts, benchmarks),
+        placements=_present(Placement, names, workspace.placement),
     )
 
 

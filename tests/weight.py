@@ -17,7 +17,7 @@ HELPERS = {
     "tests.serving": "server",
     "tests.drill.rig": "server",
     "tests.drill.promotion": "server",
-    "tasks.targets.triton_server": "server",
+    "tasks.targets.triton.server": "server",
     "tests.pipelines": "slow",  # DVC and Prefect, and processes of their own
 }
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from monitoring.collect.windows import Machine
 from monitoring.repair.diagnose import Step
+from tasks.backends.devices import PROCESSOR
 from tasks.errors import EdgewrightError
 from tasks.promotion.rollout import Slot, State
 from tasks.promotion.store import Store
@@ -46,6 +47,7 @@ class Defaults(Record):
     cores: tuple[int, ...]
     slots: int
     context: int
+    accelerators: tuple[str, ...] = ()  # that the runtime could use here, by its own names
 
 
 class Actuator(Protocol):
@@ -159,6 +161,8 @@ class RouterActuator:
         if step == "threads":
             threads = options.threads or len(options.cores or defaults.cores)
             return _run(now, options.model_copy(update={"threads": _half(threads, 1, "thread")}))
+        if step == "device":
+            return _run(now, options.model_copy(update={"device": self._elsewhere(now)}))
         if step == "batch":
             return _run(now, options.model_copy(update={"slots": _half(options.slots or defaults.slots, 1, "request")}))
         if step == "context":
@@ -167,6 +171,13 @@ class RouterActuator:
         if step == "fresh":
             return now.model_copy(update={"restart": now.restart + 1})
         return self._smaller(now)
+
+    def _elsewhere(self, now: Slot) -> str:
+        """The next device that its runtime could use here, and after the last of them the processor."""
+        devices = (PROCESSOR, *self._defaults.accelerators)
+        if len(devices) == 1:
+            raise ImpossibleError("there is no other device here that its runtime could use")
+        return devices[(devices.index(now.options.device or PROCESSOR) + 1) % len(devices)]
 
     def _smaller(self, now: Slot) -> Slot:
         choices = {choice.version: choice for choice in self._choices()}

@@ -16,7 +16,9 @@ from tasks.records.base import Record
 from tasks.records.terms import Backend
 
 Trouble = Literal["slow", "memory", "accuracy", "compatibility"]
-Step = Literal["cores", "threads", "batch", "context", "fresh", "smaller", "rollback", "reoptimize", "retrain"]
+Step = Literal[
+    "cores", "threads", "device", "batch", "context", "fresh", "smaller", "rollback", "reoptimize", "retrain"
+]
 
 REMEDIES = Path(__file__).with_name("remedies.yaml")
 CPU_HIGH, BANDWIDTH_HIGH = 0.8, 0.9  # shares of the machine, as S21 has them
@@ -37,6 +39,7 @@ class Setting(Record):
     slots: int
     artifact_mb: float | None = None
     bandwidth_gb_s: float | None = None  # that this machine reads from memory at most, where that was measured
+    accelerators: tuple[str, ...] = ()  # that its runtime could use here, by the runtime's own names
     windows_since_promotion: int | None = None  # None where it was longer ago than is remembered
 
 
@@ -170,7 +173,8 @@ def _throttled(metric: str, windows: Sequence[Window], machine: Machine, setting
     if not machine.throttled:
         return None
     said = "the processor lowered its clock because of heat while it was watched"
-    return Cause(name="throttling", trouble="slow", weight=0.8, evidence=said, steps=("threads", "smaller"))
+    device: tuple[Step, ...] = ("device",) if setting.accelerators else ()
+    return Cause(name="throttling", trouble="slow", weight=0.8, evidence=said, steps=(*device, "threads", "smaller"))
 
 
 def _new_version(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> Cause | None:

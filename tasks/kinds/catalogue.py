@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tasks.errors import DataError
 
-Group = Literal["quality", "speed", "memory", "energy", "stability", "security"]
+Group = Literal["quality", "speed", "memory", "energy", "stability", "placement", "security"]
 Better = Literal["higher", "lower"]
 # How a value is written: 99.6%, +1.2%, 4.9x, 40%, 1.011, 0.0070, 462, 3, or three digits.
 Form = Literal["percent", "change", "times", "share", "ratio", "small", "whole", "count", "plain"]

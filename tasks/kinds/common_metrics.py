@@ -1,4 +1,4 @@
-"""Rows of the metric catalogue that hold for every kind of model: size, memory, energy, stability, security."""
+"""Rows of the metric catalogue that hold for every kind of model: from size and memory to placement and security."""
 
 from __future__ import annotations
 
@@ -77,6 +77,25 @@ STABILITY = (
         better="lower",
         form="count",
         gate=Gate("stress", 0, limits="count"),
+    ),
+)
+PLACEMENT = (
+    MetricSpec(
+        name="placed_share",
+        title="FLOPs where asked",
+        group="placement",
+        better="higher",
+        form="percent",
+        gate=Gate("placed", limits="share"),
+        card=CardLine("share of FLOPs on the device that was asked for", "{:.0%}", order=17),
+    ),
+    MetricSpec(
+        name="fallbacks",
+        title="fallbacks",
+        group="placement",
+        better="lower",
+        form="count",
+        gate=Gate("fallbacks", limits="count"),
     ),
 )
 SECURITY = (

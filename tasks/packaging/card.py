@@ -10,6 +10,7 @@ from tasks.packaging import how_to_run, manifest
 from tasks.records.artifact import Artifact
 from tasks.records.base import Quantity, Reading
 from tasks.records.hardware import Hardware
+from tasks.records.placement import Placement
 from tasks.records.quality import Evaluation
 from tasks.records.scores import Metric, ScoreRow
 from tasks.records.speed import Benchmark
@@ -32,6 +33,7 @@ class Evidence:
     verdict: Verdict
     hardware: Hardware
     known: Catalogue
+    placement: Placement | None = None
 
 
 def readme(contents: manifest.Contents) -> str:
@@ -180,7 +182,21 @@ def _hardware(found: Evidence) -> str:
 {_reading(hardware.memory_mb)} MB of memory
 * Timed with {benchmark.threads} threads, prompts of {benchmark.sizes.get("prompt_tokens_short", 0)} and \
 {benchmark.sizes.get("prompt_tokens_long", 0)} tokens, {benchmark.sizes.get("new_tokens", 0)} new tokens
-* As the runtime really ran: {really or "not recorded"}"""
+* As the runtime really ran: {really or "not recorded"}{_placed(found.placement)}"""
+
+
+def _placed(found: Placement | None) -> str:
+    """Where it was put, in a line; nothing where nobody asked."""
+    if found is None:
+        return ""
+    share = found.share_as_asked
+    told = [
+        "" if share is None else f"{share:.0%} of the FLOPs where asked",
+        "" if found.transfers is None else f"{found.transfers} transfers between devices",
+        *(f"fell back ({one.kind}): {_inline(one.reason)}" for one in found.fallbacks),
+    ]
+    said = "; ".join(filter(None, told))
+    return f"\n* Asked for {found.requested}, placed on {found.resolved}: {said} (by {found.verified_by})"
 
 
 def _limits(found: Evidence) -> str:

@@ -56,8 +56,8 @@ BY_NAME = {
             "cluster",
         )
     ),
-    "tasks.targets.kustomize": ("tasks.targets.oci_registry",),
-    "tasks.targets.cross_platform": ("tasks.targets.ort_run",),
+    "tasks.targets.cluster.kustomize": ("tasks.targets.cluster.registry",),
+    "tasks.targets.cross_platform": ("tasks.targets.onnx_run",),
     "tasks.promotion.holder": ("tasks.promotion",),
     "tasks.registry.logged_model": of_kinds("predicting"),
     "tasks.registry.shipped": ("tasks.registry.pyfunc",),

@@ -37,6 +37,7 @@ def evidence(
         verdict=passed,
         hardware=Hardware.read(workspace.hardware),
         known=catalogue(recommendation.kind),
+        placement=recommendation.placements.get(artifact.variant),
     )
 
 

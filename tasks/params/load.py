@@ -29,7 +29,7 @@ TOLD = Path("artifacts") / "told.json"  # what the effective file was made of
 OF_PROFILES = ("data", "tune", "evaluate", "benchmark", "gate")
 # Blocks that no stage reads (tasks/params/whole.py has them), so that a change to their types redoes no stage.
 KINDS = "kinds"  # what differs for a kind of model: tasks/params/settings.py puts it in place
-OF_NO_STAGE = ("accelerate", "serve", "promotion", "monitor", "search", KINDS)
+OF_NO_STAGE = ("serve", "promotion", "monitor", "search", KINDS)
 
 P = TypeVar("P", bound=Params)
 

@@ -21,9 +21,8 @@ class Device(Block):
 class Accelerate(Block):
     """S10, S24: what shall run a model, and what it means where that is not there."""
 
-    device: str = "auto"  # auto | cpu | gpu | npu | as a runtime names it
-    on_fallback: Literal["allow", "warn", "refuse"] = "warn"
-    min_flops_share: Share | None = None  # on that device, at least; None: no gate
+    device: str = "auto"  # auto: what is there and faster | cpu | gpu | npu | as a runtime names it
+    on_fallback: Literal["allow", "warn", "refuse"] = "warn"  # refuse: a gate on `fallbacks`, none allowed
 
 
 class Fetch(Block):
@@ -254,6 +253,7 @@ class Params(Block):
     assess: Assess = Assess()
     convert: Convert = Convert()
     tune: Tune = Tune()
+    accelerate: Accelerate = Accelerate()
     evaluate: Evaluate = Evaluate()
     benchmark: Benchmark = Benchmark()
     recommend: Recommend = Recommend()
@@ -337,7 +337,8 @@ class Params(Block):
         """The parameters with the gates and weights of one target in place of the common ones; None: of the first."""
         target = self.named_targets[name or self.first_target]
         weights = Recommend(weights=self.recommend.weights | target.weights)
-        return self.model_copy(update={"gate": self.gate | target.gate, "recommend": weights})
+        refused = {"fallbacks": Bound(max=0)} if self.accelerate.on_fallback == "refuse" else {}
+        return self.model_copy(update={"gate": refused | self.gate | target.gate, "recommend": weights})
 
     @property
     def registered_name(self) -> str:

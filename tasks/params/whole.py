@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.params.load import PARAMS, load_params, parse_as, read_user
-from tasks.params.pipeline import Accelerate, Params
+from tasks.params.pipeline import Params
 from tasks.params.searching import Search
 from tasks.params.serving import Promotion, Serve
 from tasks.params.watching import Monitor
@@ -20,7 +20,6 @@ class Whole(Params):
     promotion: Promotion = Promotion()
     monitor: Monitor = Monitor()
     search: Search = Search()
-    accelerate: Accelerate = Accelerate()
     kinds: dict[str, dict[str, Any]] = {}  # by kind of model: its own data, gate, recommend, variants and profiles
 
 

@@ -38,7 +38,7 @@ from tasks.run import family
 from tasks.run.stage import run_stage
 from tasks.serve import listening
 from tasks.serve.server import API_KEY
-from tasks.targets.kubernetes import manifests, rendered
+from tasks.targets.cluster.kubernetes import manifests, rendered
 
 LAST = 12  # transitions that `status` shows
 

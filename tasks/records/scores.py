@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tasks.records.base import Record
+from tasks.records.placement import Placement
 from tasks.records.terms import Backend, Precision, Role, Status
 
 Bound = Literal["memory-bound", "compute-bound", "overhead-bound", "inconsistent", "unknown"]
@@ -89,4 +90,5 @@ class Recommendation(Record):
     ranking: tuple[Ranked, ...]
     reason: str
     closeness: tuple[RooflinePosition, ...] = ()  # of the variants measured on this device
+    placements: dict[str, Placement] = {}  # per variant that a runtime of several devices could be asked about
     progress: tuple[Progress, ...] = ()  # per framework, as far as its steps were made

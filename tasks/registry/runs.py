@@ -159,6 +159,19 @@ def log_variant(client: Any, experiment: str, row: ScoreRow, results: Results, s
     client.set_terminated(run, "FAILED" if row.status == "failed" else "FINISHED")
 
 
+def placement(results: Results, variant: str) -> dict[str, str]:
+    """Where a variant was put, as tags; none where nobody asked."""
+    found = results.recommendation.placements.get(variant)
+    if found is None:
+        return {}
+    told = {
+        "requested": found.requested, "resolved": found.resolved, "precision": found.precision,
+        "threads": found.threads, "isa": found.isa,
+        "fallbacks": "; ".join(f"{one.kind}: {one.reason}" for one in found.fallbacks) or "none",
+    }  # fmt: skip
+    return {f"placement.{name}": value for name, value in told.items() if value}
+
+
 def _variant_tags(row: ScoreRow, results: Results, made: Artifact | None) -> dict[str, str]:
     absent = [f"{name}: {m.state}, {m.reason}" for name, m in row.metrics.items() if m.state != "measured"]
     return {
@@ -167,6 +180,7 @@ def _variant_tags(row: ScoreRow, results: Results, made: Artifact | None) -> dic
         "role": row.role,
         VARIANT: row.variant,
         VERDICT: results.outcomes.get(row.variant, "not judged"),
+        **placement(results, row.variant),
         **({"absent": "; ".join(absent)} if absent else {}),
         **{f"version.{name}": version for name, version in (made.versions if made else {}).items()},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from tasks.backends.devices import DEVICE
 from tasks.backends.traits import AS_STORED
 from tasks.kinds.demands import switched_off
 from tasks.measure.statistics import smallest_sample
@@ -26,6 +27,7 @@ def notes(found: Findings) -> list[str]:
         *_profile(found),
         *_data(found),
         *_timing(found.scores),
+        *_accelerators(found),
         *_gaps(found),
         *_gates(found),
     ]
@@ -135,6 +137,22 @@ def _timing(scores: Scores) -> Iterable[str]:
     yield "Peak memory is that of the whole process with its imports, measured in a pass of its own."
     yield from _pairs(scores)
     yield from _neighbours(timed)
+
+
+def _accelerators(found: Findings) -> Iterable[str]:
+    """Devices that were tried and gained nothing, and what fell back."""
+    for tuned in found.tuned.values():
+        for trial in tuned.trials:
+            device = trial.settings.get(DEVICE)
+            if device is None or tuned.settings.get(DEVICE) == device:
+                continue
+            told = ", ".join(f"{found.scores.known[name].title} {value:.2f}x" for name, value in trial.speedups.items())
+            why = f"{told} of the processor" if told else trial.reason
+            yield f"No gain from the accelerator: {tuned.backend} on {device} was tried ({why}); the processor stays."
+    fell = found.scores.recommendation.placements.items()
+    for variant, one in fell:
+        for each in one.fallbacks:
+            yield f"{variant} was asked for on {each.asked} and fell back to {each.used} ({each.kind}): {each.reason}."
 
 
 def _pairs(scores: Scores) -> Iterable[str]:

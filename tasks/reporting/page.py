@@ -100,6 +100,7 @@ def context(found: Findings) -> dict[str, Any]:
         "absent": absent(found),
         "model": model(found),
         "runtimes": runtimes(scores),
+        "placements": placements(scores),
         "versions": versions(scores),
         "commands": commands(found),
         "notes": notes(found),
@@ -276,6 +277,31 @@ def runtimes(scores: Scores) -> list[tuple[str, list[str], dict[str, str]]]:
         if seen:
             grouped.setdefault((row.backend, tuple(sorted(seen.items()))), []).append(row.variant)
     return [(backend, names, dict(seen)) for (backend, seen), names in grouped.items()]
+
+
+class PlacedRow(NamedTuple):
+    """Where one variant runs, in words."""
+
+    variant: str
+    asked: str
+    used: str
+    share: str
+    transfers: str
+    precision: str
+    fell: str
+
+
+def placements(scores: Scores) -> list[PlacedRow]:
+    """Each variant's device beside the one asked for."""
+    return [
+        PlacedRow(
+            name, one.requested, one.resolved,
+            "not told" if one.share_as_asked is None else figures.share(one.share_as_asked),
+            "not told" if one.transfers is None else str(one.transfers), one.precision or "not told",
+            "; ".join(f"{each.kind}: {each.reason}" for each in one.fallbacks),
+        )
+        for name, one in scores.recommendation.placements.items()
+    ]  # fmt: skip
 
 
 def versions(scores: Scores) -> list[Fact]:

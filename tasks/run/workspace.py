@@ -14,9 +14,14 @@ class Workspace:
 
     root: Path = ROOT
 
+    @property
+    def placements(self) -> Path:
+        """Folder with a Placement per variant."""
+        return self.root / "placement"
+
     def placement(self, variant: str) -> Path:
         """Placement of a variant: where its runtime puts it."""
-        return self.root / "placement" / f"{variant}.json"
+        return self.placements / f"{variant}.json"
 
     def bundle(self, target: str) -> Path:
         """Folder of what is shipped to one target."""

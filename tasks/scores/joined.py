@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tasks.kinds.table import catalogue
 from tasks.params.pipeline import Params
 from tasks.records.artifact import Artifact
+from tasks.records.placement import Placement
 from tasks.records.plan import PlanEntry
 from tasks.records.quality import Evaluation
 from tasks.records.scores import Recommendation, RooflinePosition
@@ -30,18 +31,23 @@ class Found:
     security: Mapping[str, list[str]]
     tuned: Mapping[str, Tuned]
     closeness: tuple[RooflinePosition, ...]  # to this machine's ceilings
+    placements: Mapping[str, Placement] = field(default_factory=dict)  # on this machine
 
 
 def elsewhere(found: Found) -> Found:
     """The same for a device that is not this machine, whose timings and ceilings say nothing of it."""
-    return replace(found, benchmarks={}, closeness=())
+    return replace(found, benchmarks={}, closeness=(), placements={})
 
 
 def joined(found: Found, params: Params) -> Recommendation:
     """Scorecard, front and ranking, by the weights of `params`."""
     known = catalogue(found.kind)
-    rows = scorecard(known, params, found.plan, found.artifacts, found.evaluations, found.benchmarks, found.security)
+    rows = scorecard(
+        known, params, found.plan, found.artifacts, found.evaluations, found.benchmarks, found.security,
+        found.placements,
+    )  # fmt: skip
     rows = bounded(known, rows, found.closeness)
     ranked = rank.recommend(known, rows, params.reference, params.recommend.weights)
     steps = progress(known, rows, params.reference, [one.variant for one in ranked.ranking], found.tuned)
-    return ranked.model_copy(update={"kind": found.kind, "closeness": found.closeness, "progress": steps})
+    own = {"kind": found.kind, "closeness": found.closeness, "placements": dict(found.placements), "progress": steps}
+    return ranked.model_copy(update=own)

@@ -12,6 +12,7 @@ from tasks.measure.statistics import from_standard_error, smallest_sample
 from tasks.params.pipeline import Params
 from tasks.records.artifact import Artifact
 from tasks.records.base import Estimate, Quantity, Support
+from tasks.records.placement import Placement
 from tasks.records.plan import PlanEntry
 from tasks.records.quality import Evaluation
 from tasks.records.scores import Metric, ScoreRow
@@ -39,13 +40,15 @@ def scorecard(
     evaluations: Mapping[str, Evaluation],
     benchmarks: Mapping[str, Benchmark],
     security: Mapping[str, Sequence[str]] | None = None,
+    placements: Mapping[str, Placement] | None = None,
 ) -> tuple[ScoreRow, ...]:
     """Build one row per planned variant, in the order of `plan`.
 
     Units are in the metrics' names; `n` is the number of predictions, rows or timings behind a value. Speedups are
     medians of paired ratios, against the reference and, with the ending `_vs_bf16`, against PyTorch bf16.
     Everything a benchmark measures belongs to the machine it ran on, so where the plan says that this machine is not
-    the target all of it is not measured, memory included. `security` holds what is wrong with a variant's files.
+    the target all of it is not measured, memory included. `security` holds what is wrong with a variant's files,
+    `placements` where each is on this machine.
     """
     results = {
         name: Results(entry, artifacts.get(name), evaluations.get(name), benchmarks.get(name))
@@ -68,6 +71,7 @@ def scorecard(
             reason=status[name][1],
             metrics=own
             | {"security_findings": _findings(result, (security or {}).get(name))}
+            | _placed(known, result, (placements or {}).get(name))
             | _ratios(
                 known, result, own, results.get(params.reference), absolute.get(params.reference, {}), "", no_reference
             )
@@ -138,6 +142,23 @@ def _findings(result: Results, found: Sequence[str] | None) -> Metric:
         made = result.artifact is not None and result.artifact.status == "ok"
         return _missing("the files were not inspected") if made else _not_measured("there are no files")
     return Metric(value=float(len(found)), reason="; ".join(found))
+
+
+def _placed(known: Catalogue, result: Results, found: Placement | None) -> Metrics:
+    """How much runs on the device that was asked for, and what fell back from it."""
+    names = [name for name in ("placed_share", "fallbacks") if name in known]
+    if found is None or not result.plan.speed_on_device.ok:
+        why = "its runtime was not asked where it puts it" if found is None else result.plan.speed_on_device.reason
+        return dict.fromkeys(names, _not_measured(why))
+    share, fell = found.share_as_asked, "; ".join(f"{one.kind}: {one.reason}" for one in found.fallbacks)
+    where = f"{found.requested} was asked for, {found.resolved} is used"
+    cells = {
+        "placed_share": _missing(f"{where}; the runtime tells no FLOPs by device")
+        if share is None
+        else Metric(value=share, reason=fell or where),
+        "fallbacks": Metric(value=float(len(found.fallbacks)), reason=fell),
+    }
+    return {name: cells[name] for name in names}
 
 
 def _energy(results: Results, benchmark: Benchmark) -> Metric:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tasks.backends.devices import DEVICE
+from tasks.backends.placing import AUTO
 from tasks.backends.table import backend
 from tasks.errors import ChildError
 from tasks.hardware import cores
@@ -21,6 +23,9 @@ from tasks.measure.requests import MeasureRequest, Opening
 from tasks.measure.session import Session, VariantTimings, run_blocks
 from tasks.measure.timing import Times
 from tasks.params.pipeline import Params
+from tasks.planning.devices import devices
+from tasks.records.hardware import Hardware
+from tasks.records.model import ModelProfile
 from tasks.records.speed import Paired, Trial, Tuned
 from tasks.run.workspace import Workspace
 from tasks.search import tuning
@@ -104,7 +109,7 @@ class Search:
 
     def _block(self, label: str) -> Times:
         change = self._tried.get(label, {})
-        opening = self.request.opening.model_copy(update={"settings": dict(change)})
+        opening = self.request.opening.model_copy(update={"settings": self.request.opening.settings | change})
         try:
             return self.passes.time(f"{self.backend} tuning", self.request.model_copy(update={"opening": opening}))
         except ChildError as error:
@@ -125,18 +130,26 @@ def command(name: str) -> str:
 
 
 def tuned(workspace: Workspace, name: str, variant: str, params: Params) -> Tuned:
-    """Tune one backend by the artifact of one of its candidates; without one or a budget, its defaults and why."""
+    """Tune one backend by the artifact of one of its candidates; without one or a budget, its defaults and why.
+
+    Where `accelerate.device` is auto, every device that is there is a change to try like others. A device that is asked
+    for and is there is taken, and the rest is tuned on it.
+    """
     common: dict[str, Any] = {"backend": name, "variant": variant, "command": command(name)}
     if not variant:
         return Tuned(reason="defaults: no candidate of it is timed on this device", **common)
+    threads, asked = cores.threads(params.benchmark.threads), params.accelerate.device
+    family = ModelProfile.read(workspace.profile).family
+    there = devices(Hardware.read(workspace.hardware), name, family, asked)
+    given = {DEVICE: there[0]} if there and asked != AUTO else {}
     if not params.tune.budget_s:
-        return Tuned(reason="defaults: tune.budget_s is 0", **common)
-    threads = cores.threads(params.benchmark.threads)
+        return Tuned(reason="defaults: tune.budget_s is 0", settings=given, **common)
     changes = [one for one in tuning.single_changes(backend(name).SETTINGS) if threads > 2 or "threads" not in one]
+    changes = [{DEVICE: one} for one in there if not given] + changes
     if not changes:  # to halve two threads is no tuning
-        return Tuned(reason="defaults: it has no settings to try", **common)
+        return Tuned(reason="defaults: it has no settings to try", settings=given, **common)
     kind, files = Source.read(workspace.source).kind, workspace.artifact_files(variant)
-    opening = Opening(kind=kind, backend=name, artifact=files, threads=threads)
+    opening = Opening(kind=kind, backend=name, artifact=files, threads=threads, settings=given)
     settings = params.benchmark.model_copy(update=SHORT)
     request = MeasureRequest(opening=opening, data=workspace.data, settings=settings, brief=True)
     began = time.monotonic()
@@ -144,7 +157,7 @@ def tuned(workspace: Workspace, name: str, variant: str, params: Params) -> Tune
         found = Search(name, request, Passes(workspace.logs), params.tune.budget_s, catalogue(kind)).run(changes)
     return Tuned(
         reason=found.reason,
-        settings=dict(found.settings),
+        settings=given | found.settings,
         gain=dict(found.gain),
         trials=tuple(found.trials),
         seconds=round(time.monotonic() - began, 1),

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--slots", type=int, help="requests at once (serve.slots)")
     made.add_argument("--context", type=int, help="tokens of prompt and answer together (serve.context_tokens)")
     made.add_argument("--threads", type=int, help="threads of the runtime (one for each processor)")
+    made.add_argument("--device", help="device as the runtime names it, or cpu (as the package was measured)")
     made.add_argument("--cores", type=core_numbers, default=(), metavar="0,1,...", help="processors it may use (all)")
     made.add_argument("--log", type=Path, default=LOGS, help=f"folder of the prediction log ({LOGS})")
     made.add_argument("--address", type=Path, help="file for where it listens (address.json beside the log)")
@@ -57,8 +58,9 @@ def main(argv: list[str] | None = None, model: Model = ModelProcess) -> int:
         params = changed(load_whole(), "serve", given)
         address = arguments.address or arguments.log / "address.json"
         options = ServerOptions(
-            cores=arguments.cores, threads=arguments.threads, slots=arguments.slots, context=arguments.context
-        )
+            cores=arguments.cores, threads=arguments.threads, slots=arguments.slots, context=arguments.context,
+            device=arguments.device,
+        )  # fmt: skip
         keep_to(options.cores)
         serve(which(arguments, params.registered_name), params.serve, arguments.log, address, options, model)
 

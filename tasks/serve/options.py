@@ -18,6 +18,7 @@ class ServerOptions(Record):
     threads: Some = None  # of the runtime; left out, one for each of its processors
     slots: Some = None  # requests at once
     context: Some = None  # tokens of prompt and answer together
+    device: str | None = None  # auto: as the package says | cpu | as its runtime names it
 
     @property
     def words(self) -> list[str]:
@@ -27,7 +28,7 @@ class ServerOptions(Record):
         (['--cores', '0,2', '--slots', '4'], [])
         """
         named = {"cores": ",".join(map(str, self.cores)), "threads": self.threads, "slots": self.slots}
-        given = {**named, "context": self.context}
+        given = {**named, "context": self.context, "device": self.device}
         return [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
 
     @property

@@ -16,6 +16,7 @@ import psutil
 import uvicorn
 import uvloop
 
+from tasks.backends.placing import AUTO
 from tasks.errors import ModelError
 from tasks.hardware import cores
 from tasks.kinds.causal_lm.chat import Text
@@ -98,7 +99,8 @@ def serve(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         threads = (options and options.threads) or cores.usable_cores()
-        runner.run(_run(served, settings, contents, writes, log, listens, threads, model))
+        device = (options and options.device) or AUTO
+        runner.run(_run(served, settings, contents, writes, log, listens, threads, device, model))
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ async def _run(
     log: Path | None,
     listens: Callable[[str, int], None],
     threads: int,
+    device: str,
     model: Model,
 ) -> None:
     began = time.monotonic()
@@ -168,6 +171,7 @@ async def _run(
         package=str(served.package.resolve()),
         manifest_sha256=served.manifest_sha256,
         threads=threads,
+        device=device,
         slots=settings.slots,
         context=settings.context_tokens,
         ends=tuple(sorted(text.ends)) if text else (),

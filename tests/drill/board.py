@@ -21,7 +21,8 @@ from tasks.errors import ResourceError
 from tasks.packaging.manifest import CONTENTS, Contents, sha256, write_manifest
 from tasks.serve.address import Address
 from tasks.serve.listening import bound, handed
-from tasks.targets import bundled, embedded, firmware, units
+from tasks.targets import bundled, embedded
+from tasks.targets.embedded import firmware, units
 from tests import ROOT
 from tests.drill.rig import package
 

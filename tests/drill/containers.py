@@ -22,10 +22,11 @@ from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
 from tasks.records.artifact import Artifact
 from tasks.records.model import ModelProfile
 from tasks.run.workspace import Workspace
-from tasks.targets import answers, asked, container, container_checks, pins
+from tasks.targets import answers, container, over_http
 from tasks.targets.base import Shipped
-from tasks.targets.container_units import USER
-from tasks.targets.images import Images, home, lacking
+from tasks.targets.container import checks, pins
+from tasks.targets.container.images import Images, home, lacking
+from tasks.targets.container.services import USER
 from tests import ROOT, serving, tiny
 from tests import factories as make
 from tests.bench import harness
@@ -105,13 +106,13 @@ def drill(folder: Path, framework: str, given: Path | None = None) -> Figures:
     context.mkdir()
     hashed = Shipped(**{**vars(what), "options": {"wheels": str(wheels)}, "anyway": "for the drill"})
     target.build(hashed, context)
-    checks = target.validate(context)
-    for one in checks:
+    said = target.validate(context)
+    for one in said:
         tell(f"{framework}: {one.name}: {one.state}: {one.reason}")
     tag = f"localhost/edgewright-drill:{framework}"
     figures: Figures = {
-        "validators_failed": sum(one.state == "failed" for one in checks),
-        "validators_not_measured": sum(one.state == "not-measured" for one in checks),
+        "validators_failed": sum(one.state == "failed" for one in said),
+        "validators_not_measured": sum(one.state == "not-measured" for one in said),
         "build_s": images.build(context, framework, tag),
         "image_mb": images.size_mb(tag),
     }
@@ -120,7 +121,7 @@ def drill(folder: Path, framework: str, given: Path | None = None) -> Figures:
     figures |= healthy(images, tag)
     figures |= answering(images, tag, what)
     figures |= stopping(images, tag)
-    figures |= tampered(images, tag, context / container_checks.INSIDE, folder / "changed")
+    figures |= tampered(images, tag, context / checks.INSIDE, folder / "changed")
     return {f"{framework}_{name}": value for name, value in figures.items()}
 
 
@@ -160,7 +161,7 @@ def answering(images: Images, tag: str, what: Shipped) -> Figures:
     with images.started(tag, NAME) as running:
         running.until_ready(READY_S)
         cold = time.monotonic() - began
-        found = asked.compared(what.contents.backend, what, running, answers.encoded(what), container.near(what))
+        found = over_http.compared(what.contents.backend, what, running, answers.encoded(what), container.near(what))
         tell(f"{tag}: ready after {cold:.1f} s; {found.reason}")
         chat = {"model": NAME, "messages": [{"role": "user", "content": TEXTS[0]}], "max_tokens": 8, "temperature": 0}
         status, said = running.ask("/v1/chat/completions", chat)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.targets import firmware
+from tasks.targets.embedded import firmware
 from tests.bench import harness
 from tests.bench.harness import Figures, Limit
 from tests.drill.board import LIMIT_S, WEIGHTS, Board, board

@@ -66,7 +66,7 @@ CATALOGUE = Catalogue(
             headline=Place(1, "rows"), plane=Place(1, "Quality and speed"),
         ),
     ),
-    common.SIZE, common.MEMORY, common.STABILITY, common.SECURITY,
+    common.SIZE, common.MEMORY, common.STABILITY, common.PLACEMENT, common.SECURITY,
     (speedup("rows_speedup", "rows_per_s", "rows against the reference", Gate("rows", 0.01), step=Place(1, "rows")),),
     tuple(row for row in common.SHARES if row.of in {"artifact_mb", "peak_rss_mb"}),
 )  # fmt: skip

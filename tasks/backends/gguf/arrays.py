@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.backends.base import Feeds, Port, Settings
-from tasks.backends.gguf.context import flash
+from tasks.backends.gguf.context import flash, model_params
 from tasks.errors import ModelError, UnsupportedError
 
 IDS, MASK, VECTOR = "input_ids", "attention_mask", "embedding"
@@ -25,9 +25,7 @@ class GgufEncoder:
 
         self._lib: Any = llama_cpp
         self._threads = threads
-        wanted = llama_cpp.llama_model_default_params()
-        wanted.use_mmap = settings.get("use_mmap", "on") == "on"
-        self._model: Any = llama_cpp.llama_model_load_from_file(str(file).encode(), wanted)
+        self._model: Any = llama_cpp.llama_model_load_from_file(str(file).encode(), model_params(settings))
         if not self._model:
             raise ModelError(f"llama.cpp cannot load {file}")
         options = llama_cpp.llama_context_default_params()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tasks.backends.base import Settings, Tunable
+from tasks.backends.devices import PROCESSOR, device_of
+from tasks.errors import UnsupportedError
 
 CONTEXT, BATCH = 1024, 512  # tokens a session holds, and processes at once
 
@@ -20,6 +24,31 @@ SETTINGS: Tunable = {
 def flash(settings: Settings) -> bool:
     """Tell whether to use flash attention; llama.cpp takes no quantized cache of values without it."""
     return settings.get("kv_cache") == "q8_0" or settings.get("flash_attn", SETTINGS["flash_attn"][0]) == "on"
+
+
+def layers_on_device(settings: Settings) -> int:
+    """Layers to put on a GPU: all, or none. Raises UnsupportedError where this build has no backend for one.
+
+    llama.cpp itself would keep to the processor and say nothing.
+    """
+    import llama_cpp
+
+    device = device_of(settings)
+    if device == PROCESSOR:
+        return 0
+    if not llama_cpp.llama_supports_gpu_offload():
+        raise UnsupportedError(f"no available device {device!r}: this build of llama.cpp has the processor alone")
+    return -1
+
+
+def model_params(settings: Settings) -> Any:
+    """How a file is loaded: mapped or not, on the processor or not."""
+    import llama_cpp
+
+    wanted = llama_cpp.llama_model_default_params()
+    wanted.use_mmap = settings.get("use_mmap", SETTINGS["use_mmap"][0]) == "on"
+    wanted.n_gpu_layers = layers_on_device(settings)
+    return wanted
 
 
 def asked(settings: Settings) -> tuple[dict[str, str], int, bool]:

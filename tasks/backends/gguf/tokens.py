@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.backends.base import Logits, OnToken, Settings
 from tasks.backends.endings import endings_apart
-from tasks.backends.gguf.context import BATCH, CONTEXT, asked
+from tasks.backends.gguf.context import BATCH, CONTEXT, asked, layers_on_device
 from tasks.backends.gguf.engine import GgufEngine
 from tasks.backends.sampling import Sampling
 
@@ -24,6 +24,7 @@ class _Opened:
         tuned, self._kind, self._flash = asked(settings)
         self._file, self._threads, self._scoring = file, threads, scoring
         self._tuned = tuned | {"flash_attn": "on" if self._flash else "off"}
+        self._layers = layers_on_device(settings)
         self._info = llama_cpp.llama_print_system_info().decode()
         self._open(CONTEXT)
 
@@ -36,7 +37,7 @@ class _Opened:
             str(self._file), n_ctx=context, n_batch=BATCH, n_ubatch=int(self._tuned["n_ubatch"]),
             n_threads=self._threads, n_threads_batch=self._threads, flash_attn=self._flash, type_k=self._kind,
             type_v=self._kind, logits_all=self._scoring, embedding=self._scoring, verbose=False,
-            use_mmap=self._tuned["use_mmap"] == "on",
+            use_mmap=self._tuned["use_mmap"] == "on", n_gpu_layers=self._layers,
         )  # fmt: skip
         if self._scoring:
             llama_cpp.llama_set_embeddings(self._llama.ctx, False)

@@ -18,6 +18,7 @@ from tasks.backends.base import (
     check_family,
     threads_of,
 )  # fmt: skip
+from tasks.backends.devices import DEVICE, PROCESSOR, device_of
 from tasks.backends.onnx import graphs, language
 from tasks.backends.onnx.arrays import OnnxArrays
 from tasks.backends.onnx.names import CONFIG, FILE
@@ -25,6 +26,7 @@ from tasks.backends.onnx.tokens import GenAiSpeaker, OnnxScorer
 from tasks.backends.packages import installed, versions_of
 from tasks.backends.traits import Advice, Corner, Fallback, Groups, Traits
 from tasks.backends.turns import Interleaved
+from tasks.errors import UnsupportedError
 from tasks.records.base import Support
 from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
@@ -159,17 +161,25 @@ def engine(artifact: Path, threads: int, slots: int, context: int, settings: Set
 
 def arrays(artifact: Path, threads: int, settings: Settings | None = None) -> OnnxArrays:
     """Open model.onnx in ONNX Runtime."""
-    return OnnxArrays(artifact / FILE, threads_of(settings, threads), _entries(settings))
+    device = device_of(settings)
+    return OnnxArrays(artifact / FILE, threads_of(settings, threads), _entries(settings, device), device)
 
 
-def _entries(settings: Settings | None) -> Settings:
-    """Session configuration entries among the settings."""
+def _entries(settings: Settings | None, device: str = "") -> Settings:
+    """Session configuration entries among the settings; raises UnsupportedError for another device than `device`.
+
+    The build of onnxruntime-genai that is installed runs language models on the processor.
+    """
+    if (asked := device_of(settings)) not in (PROCESSOR, device):
+        raise UnsupportedError(
+            f"no available device {asked!r}: this build of onnxruntime-genai has the processor alone"
+        )
     return {name: value for name, value in (settings or {}).items() if name.startswith("session.")}
 
 
 def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tuple[str, ...]:
     """Statements that answer one question by onnxruntime-genai, or run arrays of zeros through ONNX Runtime."""
-    entries = {name: value for name, value in settings.items() if name != "threads"}
+    entries = {name: value for name, value in settings.items() if name not in ("threads", DEVICE)}
     if family == "arrays":
         return _run_arrays(entries)
     overlay = json.dumps({"model": {"decoder": {"session_options": entries}}})

@@ -8,22 +8,27 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tasks.backends.base import Feeds, Port, Settings
+from tasks.backends.devices import PROCESSOR
+from tasks.backends.onnx.providers import created
 
 KINDS = {"float": "float32", "double": "float64"}  # ONNX's words that NumPy has others for
 
 
 class OnnxArrays:
-    """model.onnx on the CPU."""
+    """model.onnx on one device."""
 
-    def __init__(self, file: Path, threads: int, entries: Settings) -> None:
-        """Create the inference session; `entries` are session configuration entries."""
+    def __init__(self, file: Path, threads: int, entries: Settings, device: str = PROCESSOR) -> None:
+        """Create the inference session; `entries` are session configuration entries.
+
+        Raises UnsupportedError for a device that no provider here has.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         for name, value in entries.items():
             options.add_session_config_entry(name, value)
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._session = created(file, options, device)
         self._threads = threads
         self._outputs = [port.name for port in self._session.get_outputs()]
         self.inputs = {port.name: Port(_shape(port.shape), _kind(port.type)) for port in self._session.get_inputs()}

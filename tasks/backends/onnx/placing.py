@@ -7,8 +7,6 @@ put there by design, which is why the share of FLOPs counts and not that of oper
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,10 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.onnx.names import FILE
+from tasks.backends.onnx.providers import OF_KIND, OWN, offered_devices
 from tasks.backends.placing import AUTO, CPU, KINDS, by_device, first_line, open_sizes, transfers, why
-from tasks.records.placement import Fallback, FallbackKind, Offered, Placement
+from tasks.records.placement import Fallback, FallbackKind, Placement
 
-OWN = "CPUExecutionProvider"
-PLUGINS = {"OpenVINOExecutionProvider": "onnxruntime_ep_openvino", "WebGpuExecutionProvider": "onnxruntime_ep_webgpu"}
-OF_KIND = {
-    "gpu": (
-        "CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider", "WebGpuExecutionProvider",
-        "OpenVINOExecutionProvider.GPU",
-    ),
-    "npu": ("QNNExecutionProvider", "CoreMLExecutionProvider", "OpenVINOExecutionProvider.NPU"),
-}  # fmt: skip
 PRODUCTS = ("MatMul", "MatMulNBits", "MatMulInteger", "MatMulIntegerToFloat", "Gemm", "QLinearMatMul")
 # Small operators on sizes, which ONNX Runtime keeps on the processor so that nothing waits for a device.
 BY_DESIGN = (
@@ -49,7 +39,7 @@ CONVOLUTIONS = ("Conv", "QLinearConv", "ConvInteger")
 def placed(artifact: Path, requested: str, threads: int, options: Mapping[str, str] | None = None) -> Placement:
     """Open the model where it is asked for, and on the processor where that fails; `options` are the provider's own."""
     file = artifact / FILE if artifact.is_dir() else artifact
-    devices, offered = _offered()
+    devices, offered = offered_devices()
     wanted, problem = _wanted(requested, devices)
     fallbacks: list[Fallback] = [problem] if problem is not None else []
     session = None
@@ -82,35 +72,6 @@ def placed(artifact: Path, requested: str, threads: int, options: Mapping[str, s
         threads=str(threads),
         verified_by="get_provider_graph_assignment_info",
     )
-
-
-def _offered() -> tuple[dict[str, Any], tuple[Offered, ...]]:
-    """Devices by the name of their provider, and what is offered with why the rest is not."""
-    import onnxruntime
-
-    absent = []
-    known = {one.ep_name for one in onnxruntime.get_ep_devices()}
-    for name, module in PLUGINS.items():
-        if name in known:
-            continue
-        if importlib.util.find_spec(module) is None:
-            absent.append(Offered(name=name, available=False, reason=f"the package {module} is not installed"))
-            continue
-        try:
-            onnxruntime.register_execution_provider_library(name, importlib.import_module(module).get_library_path())
-        except Exception as error:  # noqa: BLE001 - a library that does not load is told
-            absent.append(Offered(name=name, available=False, reason=first_line(error)))
-    devices = {_name(one): one for one in onnxruntime.get_ep_devices()}
-    built = [name for name in onnxruntime.get_available_providers() if name not in devices]
-    there = [Offered(name=name, available=True) for name in (*devices, *built)]
-    return devices, (*there, *absent)
-
-
-def _name(device: Any) -> str:
-    """A provider's name, with its kind of device where that is none of the processor."""
-    kind = str(device.device.type).rsplit(".", 1)[-1]
-    name = str(device.ep_name)
-    return name if kind == "CPU" or "." in name else f"{name}.{kind}"
 
 
 def _wanted(requested: str, devices: Mapping[str, Any]) -> tuple[Any | None, Fallback | None]:

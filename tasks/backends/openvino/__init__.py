@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from tasks.backends.base import BEGINNING, NEW_TOKENS, QUESTION, Family, Names, Settings, Tunable, Work, check_family
+from tasks.backends.devices import DEVICE, device_of
 from tasks.backends.openvino import device, graphs, language
 from tasks.backends.openvino.arrays import OpenvinoArrays
 from tasks.backends.openvino.engine import OpenvinoEngine
@@ -80,30 +81,31 @@ def speaker(artifact: Path, threads: int, settings: Settings | None = None) -> G
 
 def engine(artifact: Path, threads: int, slots: int, context: int, settings: Settings | None = None) -> OpenvinoEngine:
     """Open the IR in GenAI's continuous batching, and beside it where a request needs logits."""
-    return OpenvinoEngine(artifact, *device.asked(threads, settings), slots, context)
+    return OpenvinoEngine(artifact, device.asked(threads, settings), slots, context)
 
 
 def arrays(artifact: Path, threads: int, settings: Settings | None = None) -> OpenvinoArrays:
-    """Open model.xml compiled for the CPU."""
+    """Open model.xml compiled for its device."""
     return OpenvinoArrays(artifact / graphs.FILE, *device.asked(threads, settings))
 
 
 def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tuple[str, ...]:
     """Statements that answer one question by OpenVINO GenAI, or run arrays of zeros through OpenVINO."""
+    told = {name: value for name, value in settings.items() if name not in ("threads", DEVICE)}
     if family == "arrays":
-        return _run_arrays({name: value for name, value in settings.items() if name != "threads"})
-    tuned = "".join(f', {name}="{value}"' for name, value in settings.items() if name != "threads")
+        return _run_arrays(device_of(settings), told)
+    tuned = "".join(f', {name}="{value}"' for name, value in told.items())
     return (  # GenAI applies the chat template itself
         "import openvino_genai",
-        f'model = openvino_genai.LLMPipeline("model", "CPU"{tuned})',
+        f'model = openvino_genai.LLMPipeline("model", "{device_of(settings)}"{tuned})',
         f'print(model.generate("{QUESTION if chat else BEGINNING}", max_new_tokens={NEW_TOKENS}))',
     )
 
 
-def _run_arrays(tuned: Settings) -> tuple[str, ...]:
+def _run_arrays(on: str, tuned: Settings) -> tuple[str, ...]:
     return (
         "import numpy, openvino",
-        f'model = openvino.Core().compile_model("model/{graphs.FILE}", "CPU", {dict(tuned)})',
+        f'model = openvino.Core().compile_model("model/{graphs.FILE}", "{on}", {dict(tuned)})',
         "shape = lambda port: [size.get_length() if size.is_static else 1 for size in port.partial_shape]",
         "feeds = {port.any_name: numpy.zeros(shape(port), port.element_type.to_dtype()) for port in model.inputs}",
         "print(model(feeds))",

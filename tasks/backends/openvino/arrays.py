@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.backends.base import Feeds, Port, Settings
+from tasks.backends.devices import PROCESSOR
 from tasks.backends.openvino.device import compiled, properties_of
 
 
 class OpenvinoArrays:
-    """model.xml compiled for the CPU."""
+    """model.xml compiled for a device."""
 
-    def __init__(self, file: Path, threads: int, properties: Settings) -> None:
+    def __init__(self, file: Path, threads: int, properties: Settings, device: str = PROCESSOR) -> None:
         """Compile it."""
-        self._compiled = compiled(file, threads, properties)
+        self._compiled = compiled(file, threads, properties, device)
         self._request = self._compiled.create_infer_request()
         self._outputs = [port.any_name for port in self._compiled.outputs]
         self.inputs = {

@@ -6,9 +6,10 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.backends.base import Settings, Tunable, threads_of
+from tasks.backends.devices import DEVICE, PROCESSOR, device_of
 from tasks.hardware import cpu
 
 # Activations of compressed layers are quantized while running, in groups of this many values. Against OpenVINO's own
@@ -25,14 +26,34 @@ SETTINGS: Tunable = {
 }
 
 
-def asked(threads: int, settings: Settings | None) -> tuple[int, dict[str, str]]:
-    """Threads and properties to ask for.
+ANYWHERE = ("PERFORMANCE_HINT",)  # what other devices than the CPU take of the settings
+
+
+class Asked(NamedTuple):
+    """What a model is opened with."""
+
+    threads: int
+    properties: dict[str, str]
+    device: str = PROCESSOR
+
+
+def asked(threads: int, settings: Settings | None) -> Asked:
+    """Threads, properties and device to ask for.
 
     Never one thread where there are more cores and AMX: floating-point models then end with a floating point exception
     (openvinotoolkit/openvino issue 33300). What was really used is read back by `runtime`.
     """
     count = min(max(threads_of(settings, threads), 2 if _has_amx() else 1), os.cpu_count() or 1)
-    return count, RUNNING | {name: value for name, value in (settings or {}).items() if name != "threads"}
+    told = {name: value for name, value in (settings or {}).items() if name not in ("threads", DEVICE)}
+    device = device_of(settings)
+    if device != PROCESSOR:
+        return Asked(count, {name: value for name, value in told.items() if name in ANYWHERE}, device)
+    return Asked(count, RUNNING | told)
+
+
+def options(threads: int, properties: Settings, device: str) -> dict[str, Any]:
+    """Properties as a device takes them: threads are the CPU's alone."""
+    return {"INFERENCE_NUM_THREADS": threads, **properties} if device == PROCESSOR else dict(properties)
 
 
 def takes_turns() -> str:
@@ -60,8 +81,11 @@ def properties_of(compiled: Any) -> dict[str, str]:
     """Execution and cache precision, mode, threads of a compiled model."""
     read = {"execution": "INFERENCE_PRECISION_HINT", "kv_cache": "KV_CACHE_PRECISION", "mode": "EXECUTION_MODE_HINT",
             "activation_group": "DYNAMIC_QUANTIZATION_GROUP_SIZE"}  # fmt: skip
-    found = {name: _plain(compiled.get_property(key)) for name, key in read.items()}
-    found |= {"threads": _plain(compiled.get_property("INFERENCE_NUM_THREADS"))}
+    has = {str(name) for name in compiled.get_property("SUPPORTED_PROPERTIES")}  # a GPU has others than the CPU
+    read |= {"threads": "INFERENCE_NUM_THREADS"}
+    found = {name: _plain(compiled.get_property(key)) for name, key in read.items() if key in has}
+    devices = [str(one).strip("()") for one in compiled.get_property("EXECUTION_DEVICES")]
+    found |= {"device": ",".join(devices)} if devices != [PROCESSOR] else {}
     return found | ({"serving": why} if (why := takes_turns()) else {})
 
 
@@ -69,8 +93,8 @@ def _plain(value: Any) -> str:
     return getattr(value, "get_type_name", lambda: str(value))().replace("ExecutionMode.", "").strip("<>Type: '")
 
 
-def compiled(file: Path, threads: int, properties: Settings) -> Any:
-    """The model in `file` for the CPU."""
+def compiled(file: Path, threads: int, properties: Settings, device: str = PROCESSOR) -> Any:
+    """The model in `file` for a device."""
     import openvino as ov
 
-    return ov.Core().compile_model(str(file), "CPU", {"INFERENCE_NUM_THREADS": threads, **properties})
+    return ov.Core().compile_model(str(file), device, options(threads, properties, device))

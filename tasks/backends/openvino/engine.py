@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.backends.base import Made, Settings
-from tasks.backends.openvino.device import takes_turns
+from tasks.backends.base import Made
+from tasks.backends.devices import PROCESSOR
+from tasks.backends.openvino.device import Asked, options, takes_turns
 from tasks.backends.openvino.tokens import PIECE, OpenvinoStreams
 from tasks.backends.sampling import Sampling
 from tasks.backends.turns import Interleaved
@@ -21,7 +22,7 @@ BLOCK = 32  # tokens of a block of the paged cache on a CPU
 class ContinuousEngine:
     """OpenVINO GenAI's continuous batching over a paged cache."""
 
-    def __init__(self, artifact: Path, threads: int, properties: Settings, slots: int, context: int) -> None:
+    def __init__(self, artifact: Path, asked: Asked, slots: int, context: int) -> None:
         """Load the pipeline with room for `slots` sequences of `context` tokens."""
         import openvino_genai
 
@@ -32,8 +33,8 @@ class ContinuousEngine:
         wanted.max_num_batched_tokens = PIECE
         wanted.dynamic_split_fuse = True
         wanted.enable_prefix_caching = False
-        options = {"INFERENCE_NUM_THREADS": threads, **properties}
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(artifact), wanted, "CPU", options)
+        told = options(*asked)
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(artifact), wanted, asked.device, told)
         self._running: dict[int, tuple[Any, int]] = {}
 
     def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:
@@ -88,18 +89,18 @@ class OpenvinoEngine:
     take turns in it, and nothing else is loaded.
     """
 
-    def __init__(self, artifact: Path, threads: int, properties: Settings, slots: int, context: int) -> None:
+    def __init__(self, artifact: Path, asked: Asked, slots: int, context: int) -> None:
         """Load the pipeline with room for `slots` sequences of `context` tokens."""
-        self._asked = (artifact, threads, properties)
+        self._artifact, self._asked = artifact, asked
         self._batches: ContinuousEngine | None = None
         self._turns: Interleaved | None = None
-        if takes_turns():
+        if asked.device == PROCESSOR and takes_turns():
             self._turns = self._bare()
         else:
-            self._batches = ContinuousEngine(artifact, threads, properties, slots, context)
+            self._batches = ContinuousEngine(artifact, asked, slots, context)
 
     def _bare(self) -> Interleaved:
-        bare = OpenvinoStreams(*self._asked)
+        bare = OpenvinoStreams(self._artifact, *self._asked)
         return Interleaved(bare.stream, bare.close)
 
     def add(self, key: int, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.base import Logits, OnToken, Settings
+from tasks.backends.devices import PROCESSOR
 from tasks.backends.endings import padded, unpadded
-from tasks.backends.openvino.device import compiled, properties_of
+from tasks.backends.openvino.device import compiled, options, properties_of
 from tasks.backends.openvino.language import FILE
 from tasks.backends.sampling import Sampler, Sampling, Stream
 
@@ -45,9 +46,9 @@ class _Cache:
 class OpenvinoStreams:
     """The compiled stateful model, a request and its cache for each answer, the next token chosen by us."""
 
-    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
-        """Compile for the CPU."""
-        self._compiled = compiled(artifact / FILE, threads, properties)
+    def __init__(self, artifact: Path, threads: int, properties: Settings, device: str = PROCESSOR) -> None:
+        """Compile for the device."""
+        self._compiled = compiled(artifact / FILE, threads, properties, device)
 
     def stream(self, ids: Sequence[int], new_tokens: int, sampling: Sampling) -> Stream:
         """Tokens of one request, for as long as they are taken."""
@@ -69,9 +70,9 @@ class OpenvinoStreams:
 class OpenvinoScorer:
     """The compiled stateful model, run for teacher-forced logits."""
 
-    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
-        """Compile for the CPU."""
-        self._compiled = compiled(artifact / FILE, threads, properties)
+    def __init__(self, artifact: Path, threads: int, properties: Settings, device: str = PROCESSOR) -> None:
+        """Compile for the device."""
+        self._compiled = compiled(artifact / FILE, threads, properties, device)
         self._cache = _Cache(self._compiled)
         self._run = self._cache.run
 
@@ -106,17 +107,16 @@ class OpenvinoScorer:
 class GenAiSpeaker:
     """OpenVINO GenAI's pipeline, as users run it."""
 
-    def __init__(self, artifact: Path, threads: int, properties: Settings) -> None:
-        """Load the pipeline for the CPU."""
+    def __init__(self, artifact: Path, threads: int, properties: Settings, device: str = PROCESSOR) -> None:
+        """Load the pipeline for the device."""
         import openvino_genai
 
         self._genai = openvino_genai
-        self._artifact, self._threads, self._properties = artifact, threads, properties
+        self._artifact, self._asked = artifact, (threads, properties, device)
         self._pipeline, self._looking = self._open(), None
 
     def _open(self, **more: Any) -> Any:
-        settings = {"INFERENCE_NUM_THREADS": self._threads, **self._properties, **more}
-        return self._genai.LLMPipeline(str(self._artifact), "CPU", **settings)
+        return self._genai.LLMPipeline(str(self._artifact), self._asked[2], **options(*self._asked), **more)
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Process the prompt and take its next token."""
@@ -153,7 +153,7 @@ class GenAiSpeaker:
 
     def runtime(self) -> dict[str, str]:
         """Properties of the same model compiled with the same settings; GenAI does not show its own."""
-        return properties_of(compiled(self._artifact / FILE, self._threads, self._properties))
+        return properties_of(compiled(self._artifact / FILE, *self._asked))
 
     def close(self) -> None:
         """Free the pipelines."""

@@ -56,6 +56,6 @@ def speedups(one: str, many: str) -> tuple[MetricSpec, ...]:
 def catalogue(kind: str, quality: tuple[MetricSpec, ...], one: str, many: str) -> Catalogue:
     """The catalogue of a kind: its own quality, and what all of the family have."""
     return Catalogue(
-        kind, quality, phases(one, many), common.SIZE, common.MEMORY, common.STABILITY, common.SECURITY,
-        speedups(one, many), common.SHARES,
+        kind, quality, phases(one, many), common.SIZE, common.MEMORY, common.STABILITY, common.PLACEMENT,
+        common.SECURITY, speedups(one, many), common.SHARES,
     )  # fmt: skip

@@ -185,6 +185,7 @@ CATALOGUE = Catalogue(
     speed.SPEEDUPS,
     speed.EVENNESS,
     common.STABILITY,
+    common.PLACEMENT,
     common.SECURITY,
     speed.ENERGY_SHARE,
     common.SHARES,

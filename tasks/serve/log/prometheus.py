@@ -43,5 +43,6 @@ class Metrics:
         self.waiting = Gauge(f"{name}waiting", "Requests that wait for a place", registry=own)
         self.memory = Gauge(f"{name}model_memory_bytes", "Resident memory of the model's process", registry=own)
         self.restarts = Gauge(f"{name}model_restarts", "How often the model's process was started again", registry=own)
+        self.fallback = Gauge(f"{name}fallback", "1 while the model runs on another device than asked", registry=own)
         self.ready = Gauge(f"{name}ready", "1 while the server is ready", registry=own)
         self.log_lost = Gauge(f"{name}log_lines_lost", "Lines of the log that found no room", registry=own)

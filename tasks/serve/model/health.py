@@ -89,12 +89,14 @@ class Health(ABC):
     def _restart(self, why: str) -> None:
         LOG.error("%s; it is started again", why)
         self.reason = why
+        self.service.process.leave_device(why)
         self.service.process.kill()
 
     def _note(self) -> None:
         metrics, process = self.service.metrics, self.service.process
         metrics.ready.set(self.ready)
         metrics.restarts.set(process.restarts)
+        metrics.fallback.set(process.device_fell)
         with contextlib.suppress(psutil.NoSuchProcess, ResourceError):
             if process.pid is not None:
                 metrics.memory.set(psutil.Process(process.pid).memory_info().rss)

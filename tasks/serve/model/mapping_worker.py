@@ -17,12 +17,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from tasks.backends.base import Settings
+from tasks.backends.devices import PROCESSOR, on, opened
 from tasks.errors import DataError, EdgewrightError
 from tasks.kinds.base import Packed, Predictor
 from tasks.kinds.table import predicting
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.serve.model.packing import packed, unpacked
-from tasks.serve.model.worker import CLOSED, Opening, read, say
+from tasks.serve.model.worker import CLOSED, Opening, placed, read, say
 
 TOGETHER = 64  # rows of several requests in one call
 JOINED = ("texts", "pictures")  # forms of which rows can be answered together
@@ -55,11 +57,16 @@ def load(opening: Opening) -> tuple[Predictor, dict[str, Any]]:
     package = Path(opening.package)
     digest = verify_manifest(package, opening.manifest_sha256)
     contents = Contents.read(package / CONTENTS)
-    told = Packed(backend=contents.backend, settings=contents.settings, chat=False, threads=opening.threads)
-    kind = predicting(contents.kind)
-    signature = kind.signature(package, told)
+    kind, wanted = predicting(contents.kind), on(contents.settings, opening.device)
+
+    def packed(settings: Settings) -> Packed:
+        return Packed(backend=contents.backend, settings=dict(settings), chat=False, threads=opening.threads)
+
+    predictor, fell = opened(wanted, lambda settings: kind.open_package(package, packed(settings)))
+    used = on(wanted, PROCESSOR) if fell else wanted
+    signature = kind.signature(package, packed(used))
     ready = {"manifest_sha256": digest, "pid": os.getpid(), "signature": signature.model_dump(mode="json")}
-    return kind.open_package(package, told), ready
+    return predictor, ready | placed(used, fell)
 
 
 def serve(predictor: Predictor, inbox: queue.SimpleQueue[dict[str, Any]], out: TextIO, name: str = OUTPUT) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -13,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.backends.devices import PROCESSOR
 from tasks.backends.sampling import Sampling
 from tasks.errors import DataError, ResourceError
 from tasks.run.surroundings import for_weights
 from tasks.serve.model.packing import unpacked
 from tasks.serve.model.worker import Opening, Token
 
+LOG = logging.getLogger("edgewright.serve")
 LINE = 2**23  # bytes a message may have: a long text that is scored, with five tokens beside each, takes one
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)  # before the next start, by how many failed in a row
 
@@ -61,11 +64,17 @@ class ModelProcess:
     _answers: dict[int, asyncio.Queue[Said]] = field(default_factory=dict)
     _process: asyncio.subprocess.Process | None = None
     _closing: bool = False
+    _left: bool = False  # its device, for the processor
 
     @property
     def pid(self) -> int | None:
         """The worker's process id while there is one."""
         return self._process.pid if self._process and self._process.returncode is None else None
+
+    @property
+    def device_fell(self) -> bool:
+        """Whether the model runs on the processor though another device was asked for."""
+        return bool(self.ready.get("fallback")) or self._left
 
     @property
     def under_way(self) -> int:
@@ -135,6 +144,8 @@ class ModelProcess:
                 answer.put_nowait(str(reason))
         elif "ready" in message:
             self.ready, self.failure = message["ready"], ""
+            if fell := self.ready.get("fallback"):
+                LOG.warning("%s fell back to %s (%s): %s", fell["asked"], fell["used"], fell["kind"], fell["reason"])
             self.on_change("ready")
         else:
             self.failure = str(message.get("failed", "it answered what is not understood"))
@@ -174,6 +185,13 @@ class ModelProcess:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+
+    def leave_device(self, why: str) -> None:
+        """Have the next worker on the processor, where this one is not: its device gives wrong answers, or none."""
+        device = self.ready.get("device", PROCESSOR)
+        if device != PROCESSOR:
+            LOG.error("%s: the model leaves %s for the processor", why, device)
+            self.opening, self._left = self.opening.model_copy(update={"device": PROCESSOR}), True
 
     def close(self) -> None:
         """End the worker for good."""

@@ -30,13 +30,16 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from tasks.backends.base import Engine, TokenScorer
+from tasks.backends.base import Engine, Settings, TokenScorer
+from tasks.backends.devices import PROCESSOR, device_of, on, opened
+from tasks.backends.placing import AUTO
 from tasks.backends.sampling import Guide, Sampling, likeliest
 from tasks.backends.table import tokens
 from tasks.errors import EdgewrightError
 from tasks.kinds.causal_lm.grammar import Grammars
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.records.base import Record
+from tasks.records.placement import Fallback
 
 CLOSED: dict[str, Any] = {}  # what the reader says when there is nothing more to read
 
@@ -51,6 +54,7 @@ class Opening(Record):
     context: int
     ends: tuple[int, ...]  # tokens that end a text
     pace_s: float  # between two messages, at least
+    device: str = AUTO  # auto: as the package's settings say
 
 
 def main(argv: list[str]) -> int:
@@ -80,12 +84,23 @@ def _load(opening: Opening) -> tuple[Engine, Beside, dict[str, Any]]:
     contents = Contents.read(package / CONTENTS)
     # One slot more than is served: the health probe never waits for requests.
     backend, files = tokens(contents.backend), package / "model"
-    engine: Engine = backend.engine(files, opening.threads, opening.slots + 1, opening.context, contents.settings)
+    wanted = on(contents.settings, opening.device)
+
+    def open_with(settings: Settings) -> Engine:
+        return backend.engine(files, opening.threads, opening.slots + 1, opening.context, settings)
+
+    engine, fell = opened(wanted, open_with)
+    used = on(wanted, PROCESSOR) if fell else wanted
     beside = Beside(
-        lambda: backend.scorer(files, opening.threads, contents.settings),
+        lambda: backend.scorer(files, opening.threads, used),
         lambda: Grammars(package / "tokenizer", opening.ends),
     )
-    return engine, beside, {"manifest_sha256": digest, "pid": os.getpid()}
+    return engine, beside, {"manifest_sha256": digest, "pid": os.getpid(), **placed(used, fell)}
+
+
+def placed(used: Settings, fell: Fallback | None) -> dict[str, Any]:
+    """What a worker says of the device that it opened its model on."""
+    return {"device": device_of(used), "fallback": fell.model_dump(mode="json") if fell else None}
 
 
 class Token(NamedTuple):

@@ -15,13 +15,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
 from tasks.records.bundles import Check
-from tasks.targets import android, androidchecks, androidtools, apk
-from tasks.targets.apk import PAGE, Entry
+from tasks.targets import android
+from tasks.targets.android import apk, checks, tools
+from tasks.targets.android.apk import PAGE, Entry
 from tasks.targets.base import Shipped
 from tests import factories as make
 
-MISSING = androidtools.missing()
-tools = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+MISSING = tools.missing()
+needs_tools = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 WIDTH, HIDDEN, BYTES = 64, 128, 256
 WORDS = ["<unk>", "<s>", "</s>", *(f"<0x{number:02X}>" for number in range(BYTES)), "▁paris", "▁is", "▁a", "▁town"]
 ROWS = [[259, 260, 261, 262, 5, 70], [262, 261, 9]]
@@ -109,7 +110,7 @@ def packed_again(bundle: Path, change: Callable[[list[Entry]], list[Entry]]) -> 
     write_manifest(bundle)
 
 
-def content(change: Callable[[bytes], bytes], name: str = androidchecks.MODEL) -> Callable[[Path], None]:
+def content(change: Callable[[bytes], bytes], name: str = checks.MODEL) -> Callable[[Path], None]:
     def broken(entries: list[Entry]) -> list[Entry]:
         return [replace(one, content=change(bytes(one.content))) if one.name == name else one for one in entries]
 
@@ -120,7 +121,7 @@ def shifted(by: int) -> Callable[[Path], None]:
     """The model so many bytes behind a page."""
 
     def change(entries: list[Entry]) -> list[Entry]:
-        [model] = [one for one in entries if one.name == androidchecks.MODEL]
+        [model] = [one for one in entries if one.name == checks.MODEL]
         size = 30 + len(b"a") + 6 + 30 + len(model.name) + 6
         first = Entry("a", bytes(PAGE + by - size), 1)
         return [first, replace(model, multiple=1), *(one for one in entries if one.name != model.name)]

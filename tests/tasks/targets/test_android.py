@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tasks.errors import ConfigError, UnsupportedError
-from tasks.targets import androidchecks, androidtools, apk, crossbuilt, elf
-from tasks.targets.apk import PAGE, Entry
+from tasks.targets import crossbuilt, elf
+from tasks.targets.android import apk, checks, tools
+from tasks.targets.android.apk import PAGE, Entry
 from tasks.targets.base import Bundles, Shipped
 from tests import factories as make
 from tests.tasks.targets.android_bundle import (
@@ -28,9 +29,9 @@ from tests.tasks.targets.android_bundle import (
     WORDS,
     built,
     found,
+    needs_tools,
     packed_again,
     shipped,
-    tools,
 )  # fmt: skip
 from tests.tasks.targets.test_elf import library
 
@@ -83,7 +84,7 @@ def test_without_a_gguf_file_nothing_is_built(package: Shipped, tmp_path: Path) 
         TARGET.build(replace(package, package=other), tmp_path)
 
 
-@tools
+@needs_tools
 def test_an_apk_is_whole_and_its_ledger_counts_every_byte(package: Shipped, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     out.mkdir()
@@ -99,14 +100,14 @@ def test_an_apk_is_whole_and_its_ledger_counts_every_byte(package: Shipped, tmp_
         assert states[name] == "ok", name
     for name in (NATIVE, "apksigner verify", "Gradle and bundletool"):
         assert states[name] == "not-measured", name
-    place = apk.one_of(out / "model.apk", androidchecks.TOLD)
+    place = apk.one_of(out / "model.apk", checks.TOLD)
     apk.extract(out / "model.apk", place, tmp_path / "told")
     told = json.loads((tmp_path / "told").read_text())
     assert (told["variant"], told["verdict"], told["bundled_anyway"]) == ("gguf-tiny", "pass", "fail: too slow")
     assert "fail: too slow" in (out / "edgewright.json").read_text()
 
 
-@tools
+@needs_tools
 @pytest.mark.parametrize("form", ["apk", "ai-pack"])
 def test_two_builds_are_the_same_bytes(package: Shipped, tmp_path: Path, form: str) -> None:
     one, other = (built(replace(package, options={"form": form}), tmp_path / name) for name in ("one", "other"))
@@ -141,7 +142,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@tools
+@needs_tools
 def test_a_signed_apk_is_the_same_twice_and_refused_when_changed(package: Shipped, keys: Path, tmp_path: Path) -> None:
     given = replace(package, options={"keystore": str(keys / "RSA.jks")})
     one, other = built(given, tmp_path / "one"), built(given, tmp_path / "other")
@@ -158,7 +159,7 @@ def test_a_signed_apk_is_the_same_twice_and_refused_when_changed(package: Shippe
     assert found(other)["apksigner verify"].state == "failed"
 
 
-@tools
+@needs_tools
 @pytest.mark.parametrize(("options", "words"), [
     ({"keystore": "EC.jks"}, "signs otherwise every time, and bundles are to be the same; take RSA"),
     ({"keystore": "none.jks"}, "there is no keystore"),
@@ -182,7 +183,7 @@ def folder_of(folder: Path, **files: bytes) -> Path:
     return folder
 
 
-@tools
+@needs_tools
 def test_native_libraries_are_packed_on_pages_and_counted(package: Shipped, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "libs", libllama_so=library(), libedgewright_so=library(align=65536))
     out = tmp_path / "bundle"
@@ -196,7 +197,7 @@ def test_native_libraries_are_packed_on_pages_and_counted(package: Shipped, tmp_
     assert names == ["lib/arm64-v8a/libedgewright.so", "lib/arm64-v8a/libllama.so"]
 
 
-@tools
+@needs_tools
 def test_libraries_for_glibc_are_counted_and_not_packed(package: Shipped, tmp_path: Path) -> None:
     data = library(needed=("libc.so.6",))
     folder = folder_of(tmp_path / "libs", libllama_so=data)
@@ -214,7 +215,7 @@ def test_libraries_for_glibc_are_counted_and_not_packed(package: Shipped, tmp_pa
     ]
 
 
-@tools
+@needs_tools
 @pytest.mark.parametrize(("files", "error", "words"), [
     ({}, ConfigError, "holds no shared library; allowed: a folder, or 'cross-build'"),
     ({"liba_so": library(machine=62)}, UnsupportedError, "liba.so: it is made for x86_64"),
@@ -231,17 +232,17 @@ def test_unfit_libraries_are_refused(
     assert words in str(caught.value)
 
 
-@tools
+@needs_tools
 def test_an_ai_pack_holds_the_model_and_no_code(package: Shipped, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "libs", libllama_so=library())
     given = replace(package, options={"form": "ai-pack", "delivery": "on-demand", "libraries": str(folder)})
     out = built(given, tmp_path / "bundle")
     names = [one.name for one in apk.placed(out / "model.zip")]
-    assert names == ["manifest/AndroidManifest.xml", androidchecks.TOLD, androidchecks.MODEL]
+    assert names == ["manifest/AndroidManifest.xml", checks.TOLD, checks.MODEL]
     said = found(out)
     assert "failed" not in {one.state for one in said.values()}
     assert said[TREE].state == said[PLACES].state == said["AI pack without code"].state == "ok"
-    attributes = androidtools.attributes(out / "model.zip", tmp_path)
+    attributes = tools.attributes(out / "model.zip", tmp_path)
     assert attributes["<on-demand>"] and "<install-time>" not in attributes
     assert "they go into the app itself" in said[NATIVE].reason
     assert TARGET.compare(given, out).state == "ok"
@@ -258,7 +259,7 @@ def test_cross_building_says_what_to_install(tmp_path: Path, monkeypatch: pytest
         crossbuilt.build()
 
 
-@tools
+@needs_tools
 @pytest.mark.skipif(
     not crossbuilt.kept().is_dir(), reason="nothing was cross-built: python -m tasks.targets.crossbuilt"
 )

@@ -10,8 +10,9 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from tasks.targets import androidchecks, apk, bundled, crossbuilt
-from tests.tasks.targets.android_bundle import built, shipped, tools
+from tasks.targets import bundled, crossbuilt
+from tasks.targets.android import apk, checks
+from tests.tasks.targets.android_bundle import built, needs_tools, shipped
 
 SOURCES = bundled.TEMPLATES / "android" / "both" / "loader" / "src" / "main"
 LLAMA = Path(llama_cpp.__file__).parent / "lib"
@@ -31,7 +32,7 @@ absent = [name for name in NEEDED if shutil.which(name) is None]
 absent += [what for what, place in (("jni.h", crossbuilt.jni()), ("llama.h", crossbuilt.headers())) if place is None]
 pytestmark = [
     pytest.mark.slow,
-    tools,
+    needs_tools,
     pytest.mark.skipif(
         bool(absent), reason=f"not here: {', '.join(absent)} (kotlin, a JDK, g++; tasks.targets.crossbuilt)"
     ),
@@ -84,7 +85,7 @@ def expected(model: Path) -> bytes:
 def test_it_writes_out_of_an_apk_what_the_model_writes_by_its_path(program: Path, tmp_path: Path) -> None:
     given = shipped(tmp_path / "package")
     file = built(given, tmp_path / "bundle") / "model.apk"
-    offset = apk.one_of(file, androidchecks.MODEL).offset
+    offset = apk.one_of(file, checks.MODEL).offset
     said = asked(program, file, offset)
     assert said.returncode == 0, said.stderr[-500:]
     text = expected(given.model / "model.gguf").decode(errors="replace")

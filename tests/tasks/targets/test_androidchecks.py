@@ -13,8 +13,9 @@ import pytest
 
 from tasks.errors import ChildError
 from tasks.packaging.manifest import write_manifest
-from tasks.targets import androidchecks, androidtools, bundled, crossbuilt, grammar, mapped
-from tasks.targets.apk import PAGE, Entry
+from tasks.targets import bundled, crossbuilt, grammar
+from tasks.targets.android import checks, gguf_run, tools
+from tasks.targets.android.apk import PAGE, Entry
 from tasks.targets.base import Shipped
 from tests.tasks.targets.android_bundle import (
     INSIDE,
@@ -27,12 +28,12 @@ from tests.tasks.targets.android_bundle import (
     built,
     content,
     found,
+    needs_tools,
     packed_again,
     shifted,
     shipped,
     tensor_moved,
     tiny,
-    tools,
 )  # fmt: skip
 from tests.tasks.targets.test_elf import library
 
@@ -64,7 +65,7 @@ def compressed(bundle: Path) -> None:
         told = {name: old.read(name) for name in old.namelist()}
     with zipfile.ZipFile(file, "w") as new:
         for name, data in told.items():
-            new.writestr(name, data, zipfile.ZIP_DEFLATED if name == androidchecks.MODEL else zipfile.ZIP_STORED)
+            new.writestr(name, data, zipfile.ZIP_DEFLATED if name == checks.MODEL else zipfile.ZIP_STORED)
     write_manifest(bundle)
 
 
@@ -76,7 +77,7 @@ def manifest(old: str, new: str) -> Callable[[Path], None]:
         assert old in text
         changed = bundle.parent / "AndroidManifest.xml"
         changed.write_text(text.replace(old, new))
-        linked = androidtools.link(changed, bundle.parent, proto=False)
+        linked = tools.link(changed, bundle.parent, proto=False)
         content(lambda _: linked["AndroidManifest.xml"], "AndroidManifest.xml")(bundle)
 
     return broken
@@ -94,7 +95,7 @@ def rewritten(name: str, old: str, new: str) -> Callable[[Path], None]:
 ARM = "lib/arm64-v8a/libx.so"
 
 
-@tools
+@needs_tools
 @pytest.mark.parametrize(("mutant", "check", "words"), [
     (compressed, PLACES, "assets/model.gguf is compressed, so that it cannot be mapped"),
     (shifted(5), PLACES, "assets/model.gguf begins at byte 16389, which is no multiple of 16384"),
@@ -121,7 +122,7 @@ def test_a_broken_apk_is_refused(bundle: Path, mutant: Callable[[Path], None], c
     assert (said.state, words in said.reason) == ("failed", True), said
 
 
-@tools
+@needs_tools
 def test_zipalign_refuses_a_table_off_the_word(bundle: Path) -> None:
     def change(entries: list[Entry]) -> list[Entry]:
         return [replace(one, multiple=1) if one.name == "resources.arsc" else one for one in odd + entries]
@@ -132,7 +133,7 @@ def test_zipalign_refuses_a_table_off_the_word(bundle: Path) -> None:
     assert [one.state for one in said] == ["failed", "failed"], said
 
 
-@tools
+@needs_tools
 def test_two_archives_or_none_are_refused(bundle: Path) -> None:
     shutil.copy2(bundle / "model.apk", bundle / "other.apk")
     states = {name: one for name, one in found(bundle).items() if name in (PLACES, INSIDE, NATIVE, "apksigner verify")}
@@ -140,7 +141,7 @@ def test_two_archives_or_none_are_refused(bundle: Path) -> None:
     assert "holds 2 archives, not one" in states[PLACES].reason
 
 
-@tools
+@needs_tools
 def test_the_model_answers_out_of_the_apk_as_by_its_path(package: Shipped, made: Path) -> None:
     said = TARGET.compare(package, made)
     assert (said.state, said.difference, said.unit) == ("ok", 0.0, "logit"), said.reason
@@ -148,7 +149,7 @@ def test_the_model_answers_out_of_the_apk_as_by_its_path(package: Shipped, made:
     assert (said.rss_anon_mb or 0) > 1 and (said.rss_file_mb or 0) > 1
 
 
-@tools
+@needs_tools
 @pytest.mark.parametrize(("mutant", "words"), [
     (shifted(5), "is not 32 byte aligned, cannot mmap"),
     (content(lambda data: data[:-60000]), "it does not open: llama.cpp does not load it"),
@@ -164,7 +165,7 @@ def test_what_does_not_open_is_no_answer(
     assert (said.state, words in said.reason) == ("failed", True), said.reason
 
 
-@tools
+@needs_tools
 def test_other_weights_are_other_answers(package: Shipped, bundle: Path, tmp_path: Path) -> None:
     other = tiny(tmp_path / "other.gguf", seed=1).read_bytes()
     content(lambda _: other)(bundle)
@@ -175,15 +176,15 @@ def test_other_weights_are_other_answers(package: Shipped, bundle: Path, tmp_pat
 def test_a_model_off_the_alignment_is_read_right_or_not_at_all(package: Shipped, tmp_path: Path) -> None:
     model, file = package.model / "model.gguf", tmp_path / "moved.bin"
     file.write_bytes(bytes(PAGE + 5) + model.read_bytes())
-    plain, own = mapped.logits(model, None, ROWS)
+    plain, own = gguf_run.logits(model, None, ROWS)
     assert own.mapped and [one.shape for one in plain] == [(6, len(WORDS)), (3, len(WORDS))]
     with pytest.raises(ChildError, match="is not 32 byte aligned, cannot mmap"):
-        mapped.logits(file, PAGE + 5, ROWS)
-    read, how = mapped.logits(file, PAGE + 5, ROWS, mode="none")
+        gguf_run.logits(file, PAGE + 5, ROWS)
+    read, how = gguf_run.logits(file, PAGE + 5, ROWS, mode="none")
     assert not how.mapped and all(np.array_equal(a, b) for a, b in zip(plain, read, strict=True))
     for offset in (PAGE, PAGE + 10):
         with pytest.raises(ChildError, match="invalid magic"):
-            mapped.logits(file, offset, ROWS)
+            gguf_run.logits(file, offset, ROWS)
 
 
 def test_a_broken_loader_is_no_kotlin(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ needs_headers = pytest.mark.skipif(
 )
 
 
-@tools
+@needs_tools
 @needs_headers
 @pytest.mark.parametrize(("old", "new", "state"), [
     ("", "", "ok"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ModelError, UnsupportedError
-from tasks.targets import apk
-from tasks.targets.apk import PAGE, Entry
+from tasks.targets.android import apk
+from tasks.targets.android.apk import PAGE, Entry
 
 WEIGHTS = bytes(range(256)) * 300
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.errors import ConfigError
 from tasks.records.load import LoadStep
-from tasks.targets.autoscaling import (
+from tasks.targets.cluster.autoscaling import (
     MISSED,
     Autoscaler,
     Behavior,

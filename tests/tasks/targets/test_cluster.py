@@ -21,15 +21,26 @@ from tasks.params.whole import load_whole
 from tasks.records.bundles import Compared
 from tasks.serve.command import parser
 from tasks.serve.log.prometheus import Metrics
-from tasks.targets import autoscaling, cluster_checks, custom_kinds, manifests, oci, pod
 from tasks.targets.base import Bundles, Shipped
-from tasks.targets.cluster import OPTIONS, checked, scaled, target, told_of
+from tasks.targets.cluster import (
+    OPTIONS,
+    autoscaling,
+    checked,
+    checks,
+    custom_kinds,
+    manifests,
+    oci,
+    pod,
+    scaled,
+    target,
+    told_of,
+)
 from tests import factories as make
 from tests.serving import package
 from tests.tasks.targets import test_autoscaling, test_oci
 
 PLACES = os.pathsep.join((os.environ["PATH"], str(Path(sys.executable).parent)))
-VALIDATOR = shutil.which(cluster_checks.VALIDATOR, path=PLACES)
+VALIDATOR = shutil.which(checks.VALIDATOR, path=PLACES)
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 needs_validator = pytest.mark.skipif(VALIDATOR is None, reason="kubernetes-validate is not installed")
 DIGEST = "sha256:" + "a" * 64
@@ -94,7 +105,7 @@ def test_the_same_package_and_options_give_the_same_bytes(bundle: Path, tmp_path
 
 
 def test_the_pod_is_told_of_this_model_and_the_server_takes_its_words(bundle: Path) -> None:
-    spec = cluster_checks.deployment(bundle)["spec"]["template"]["spec"]
+    spec = checks.deployment(bundle)["spec"]["template"]["spec"]
     own, [one] = parser().parse_args(spec["containers"][0]["args"]), spec["containers"]
     assert own.manifest == oci.verify(bundle / "model")[0].digest.removeprefix("sha256:")
     assert one["image"].endswith(f"@{DIGEST}")
@@ -111,7 +122,7 @@ def test_the_pod_is_told_of_this_model_and_the_server_takes_its_words(bundle: Pa
 def test_the_artifact_alone_can_be_mounted(tmp_path: Path) -> None:
     made = built(tmp_path, volume="artifact")
     assert set(oci.digests(made / "model")) == {oci.MODELPACK}
-    assert cluster_checks.digests_fault(made) == ""
+    assert checks.digests_fault(made) == ""
 
 
 def test_the_ledger_counts_every_byte(bundle: Path, tmp_path: Path) -> None:
@@ -123,7 +134,7 @@ def test_the_ledger_counts_every_byte(bundle: Path, tmp_path: Path) -> None:
 
 def test_metrics_of_the_autoscalers_are_in_a_scrape_of_the_server(bundle: Path) -> None:
     scrape = generate_latest(Metrics().registry).decode()
-    found = cluster_checks.documents(bundle)
+    found = checks.documents(bundle)
     assert manifests.scaled_by(found) == {"edgewright_under_way", "edgewright_waiting"}
     assert manifests.missing_metrics(scrape, found) == []
     assert manifests.missing_metrics(scrape.replace("\nedgewright_waiting ", "\n# "), found) == ["edgewright_waiting"]
@@ -136,7 +147,7 @@ def test_a_metric_that_no_server_has_is_named(copy: Path, file: str) -> None:
     place = copy / file
     place.write_text(place.read_text().replace("edgewright_under_way", "edgewright_requests_in_flight"))
     scrape = generate_latest(Metrics().registry).decode()
-    assert manifests.missing_metrics(scrape, cluster_checks.documents(copy)) == ["edgewright_requests_in_flight"]
+    assert manifests.missing_metrics(scrape, checks.documents(copy)) == ["edgewright_requests_in_flight"]
 
 
 def test_a_scrape_without_the_metric_fails_the_comparison() -> None:
@@ -177,7 +188,7 @@ def added(file: str, key: str, *path: str | int) -> Callable[[Path], None]:
     return lambda made: edited(made / file, change)
 
 
-LOCKS, DIGESTS, KEYS = cluster_checks.locks_fault, cluster_checks.digests_fault, cluster_checks.keys_fault
+LOCKS, DIGESTS, KEYS = checks.locks_fault, checks.digests_fault, checks.keys_fault
 
 
 @pytest.mark.parametrize(("fault", "check", "words"), [
@@ -193,7 +204,7 @@ LOCKS, DIGESTS, KEYS = cluster_checks.locks_fault, cluster_checks.digests_fault,
     (added("kustomize/components/keda/scaled-object.yaml", "coolDownPeriod", "spec"), KEYS, ".spec.coolDownPeriod"),
     (added("kserve/inference-service.yaml", "minReplica", "spec", "predictor"), KEYS, ".spec.predictor.minReplica"),
     (added("kustomize/base/service-monitor.yaml", "intervall", "spec", "endpoints", 0), KEYS, "endpoints[0].intervall"),
-    (lambda made: test_oci.flipped(made / "model"), cluster_checks.layout_fault, "model/model.gguf was changed"),
+    (lambda made: test_oci.flipped(made / "model"), checks.layout_fault, "model/model.gguf was changed"),
 ])  # fmt: skip
 def test_a_broken_bundle_is_refused(copy: Path, fault: Callable[[Path], None], check: Any, words: str) -> None:
     assert check(copy) == ""
@@ -208,7 +219,7 @@ def test_a_changed_file_fails_the_whole(copy: Path) -> None:
 
 
 def test_a_misspelt_key_of_argo_is_found(bundle: Path) -> None:
-    rollout = next(one for one in cluster_checks.documents(bundle) if one["kind"] == "Rollout")
+    rollout = next(one for one in checks.documents(bundle) if one["kind"] == "Rollout")
     assert custom_kinds.unknown_keys(rollout) == []
     canary = rollout["spec"]["strategy"]["canary"]
     canary["trafficrouting"] = canary.pop("trafficRouting")
@@ -219,7 +230,7 @@ def test_a_misspelt_key_of_argo_is_found(bundle: Path) -> None:
 
 @needs_kubectl
 def test_every_overlay_is_made_by_kustomize(bundle: Path) -> None:
-    made = cluster_checks.rendered(bundle)
+    made = checks.rendered(bundle)
     assert set(made) == {"cpu", "intel-gpu", "intel-npu", "nvidia", "cpu with keda", "cpu with init-pull"}
     resources = {"nvidia": "nvidia.com/gpu", "intel-npu": "npu.intel.com/accel", "intel-gpu": "gpu.intel.com/i915"}
     for device, resource in resources.items():
@@ -249,7 +260,7 @@ def still_mounted(made: Path) -> None:
 ])  # fmt: skip
 def test_an_overlay_that_is_not_right_is_refused(copy: Path, fault: Callable[[Path], None], words: str) -> None:
     fault(copy)
-    found, _ = cluster_checks.kustomized(copy)
+    found, _ = checks.kustomized(copy)
     assert found.state == "failed" and words in found.reason
 
 
@@ -262,21 +273,21 @@ def test_an_overlay_that_is_not_right_is_refused(copy: Path, fault: Callable[[Pa
     ("network-policy", lambda d: d.update(kind="NetworkPolicies")),  # a kind that is not known is only a warning there
 ])  # fmt: skip
 def test_the_schemas_refuse_what_kubernetes_does_not_have(copy: Path, name: str, fault: Callable[[Any], None]) -> None:
-    assert cluster_checks.schema_fault(str(VALIDATOR), [yaml.safe_load(base(copy, name).read_text())]) == ""
+    assert checks.schema_fault(str(VALIDATOR), [yaml.safe_load(base(copy, name).read_text())]) == ""
     edited(base(copy, name), fault)
-    assert cluster_checks.schema_fault(str(VALIDATOR), [yaml.safe_load(base(copy, name).read_text())]) != ""
+    assert checks.schema_fault(str(VALIDATOR), [yaml.safe_load(base(copy, name).read_text())]) != ""
 
 
 @needs_validator
 def test_the_schemas_take_all_of_it(bundle: Path) -> None:
-    found = cluster_checks.schemas(cluster_checks.documents(bundle))
+    found = checks.schemas(checks.documents(bundle))
     assert found.state == "ok", found.reason
 
 
 @pytest.mark.parametrize("tool", ["kubectl", "kubernetes-validate"])
 def test_a_tool_that_is_not_there_is_said(bundle: Path, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    found = cluster_checks.kustomized(bundle)[0] if tool == "kubectl" else cluster_checks.schemas([])
+    found = checks.kustomized(bundle)[0] if tool == "kubectl" else checks.schemas([])
     assert found.state == "not-measured" and tool in found.reason
 
 

@@ -23,8 +23,9 @@ from tasks.backends.table import tokens
 from tasks.errors import ConfigError, ResourceError, UnsupportedError
 from tasks.packaging.manifest import CONTENTS, Contents, listing, write_manifest
 from tasks.params.whole import load_whole
-from tasks.targets import asked, container, container_checks, dockerfile, images, pins
+from tasks.targets import container, over_http
 from tasks.targets.base import Bundles, Shipped
+from tasks.targets.container import checks, dockerfile, images, pins
 from tests import factories as make
 from tests import serving
 
@@ -109,7 +110,7 @@ def test_all_can_read_it_and_nobody_else_can_write_it(built: Path) -> None:
 
 def test_versions_are_those_of_the_lock(built: Path) -> None:
     locked = pins.versions(pins.LOCK.read_text())
-    for name, pinned in container_checks.pins_of(built).items():
+    for name, pinned in checks.pins_of(built).items():
         assert pinned, name
         assert {one.name: one.version for one in pinned} == {
             one.name: (locked | pins.BUILDERS)[one.name] for one in pinned
@@ -132,7 +133,7 @@ print(importlib.import_module("tasks").__file__)
 
 @pytest.mark.parametrize("without", ["", "prometheus-client"])
 def test_the_server_s_sources_are_whole_and_import_pinned_packages_alone(built: Path, without: str) -> None:
-    pinned = {one.name for one in container_checks.pins_of(built)["serve"]} - {without}
+    pinned = {one.name for one in checks.pins_of(built)["serve"]} - {without}
     owners = packages_distributions()
     hidden = [name for name, own in owners.items() if name != "tasks" and not pinned & set(map(canonicalize_name, own))]
     modules = ["tasks.serve.__main__", *(f"tasks.backends.{name}" for name in pins.FRAMEWORKS)]
@@ -149,8 +150,8 @@ def test_the_server_s_sources_are_whole_and_import_pinned_packages_alone(built: 
 
 
 def test_no_converter_and_no_registry_s_library_is_pinned(built: Path) -> None:
-    named = {one.name for pinned in container_checks.pins_of(built).values() for one in pinned}
-    assert not named & set(container_checks.NEVER)
+    named = {one.name for pinned in checks.pins_of(built).values() for one in pinned}
+    assert not named & set(checks.NEVER)
 
 
 def test_a_page_beside_the_sources_goes_with_them(built: Path) -> None:
@@ -203,7 +204,7 @@ def test_with_a_folder_of_wheels_each_pin_has_digests(shipped: Shipped, tmp_path
         stem = f"{one.name.replace('-', '_')}-{one.version}"
         (wheels / (f"{stem}.tar.gz" if source else f"{stem}-py3-none-any.whl")).write_text(one.name)
     TARGET.build(replace(shipped, options={"wheels": str(wheels), "image": "here/sample:1"}), out)
-    found = container_checks.pins_of(out)
+    found = checks.pins_of(out)
     assert all(len(one.hashes) == 1 for pinned in found.values() for one in pinned)
     assert {state for state, _ in states(out).values()} <= {"ok", "not-measured"}
     assert yaml.safe_load((out / "compose.yaml").read_text())["services"]["server"]["image"] == "here/sample:1"
@@ -308,23 +309,23 @@ class Parrot:
 @pytest.mark.model
 def test_a_server_with_other_answers_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     made = tiny(tmp_path, tiny_model)
-    found = asked.compared("parrot", made, Parrot(), [[1, 2, 3], [4, 5]])
+    found = over_http.compared("parrot", made, Parrot(), [[1, 2, 3], [4, 5]])
     assert (found.state, found.difference, found.answers) == ("failed", 2.0, 2)
-    assert asked.compared("parrot", made, Parrot(), []).state == "not-measured"
+    assert over_http.compared("parrot", made, Parrot(), []).state == "not-measured"
 
 
 @pytest.mark.model
 def test_a_text_that_parts_at_a_tie_alone_is_taken_for_the_same(tmp_path: Path, tiny_model: Path) -> None:
     made, ids = tiny(tmp_path, tiny_model), [1, 2, 3]
-    mine, words = asked.direct(made, [ids])[0], Tokenizer.from_file(str(made_tokenizer(tmp_path)))
+    mine, words = over_http.direct(made, [ids])[0], Tokenizer.from_file(str(made_tokenizer(tmp_path)))
     scorer = tokens("openvino").scorer(made.model, 2, None)
     row = scorer.score([*ids, *mine[:2]])[-1]
     scorer.close()
     second = next(int(one) for one in row.argsort()[::-1] if one != mine[2])
     theirs = words.decode([*mine[:2], second, 7])
-    apart = asked.gap(made, ids, mine, theirs)
+    apart = over_http.gap(made, ids, mine, theirs)
     assert apart == pytest.approx(float(row[mine[2]] - row[second]), abs=0.1)
-    assert asked.gap(made, ids, mine, words.decode([*mine[:2], int(row.argmin())])) == math.inf
+    assert over_http.gap(made, ids, mine, words.decode([*mine[:2], int(row.argmin())])) == math.inf
 
 
 @NO_IMAGES

@@ -13,8 +13,9 @@ from tasks.errors import ConfigError
 from tasks.packaging.manifest import CONTENTS, Contents, write_manifest
 from tasks.params.whole import load_whole
 from tasks.records.base import write_text
-from tasks.targets import embedded, firmware, units
+from tasks.targets import embedded
 from tasks.targets.base import Shipped
+from tasks.targets.embedded import firmware, units
 from tests import factories as make
 from tests import serving
 

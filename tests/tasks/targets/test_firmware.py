@@ -11,7 +11,8 @@ import pytest
 
 from tasks.errors import ConfigError
 from tasks.packaging.manifest import sha256
-from tasks.targets import bundled, firmware
+from tasks.targets import bundled
+from tasks.targets.embedded import firmware
 from tests.drill import firmware as drill
 from tests.drill.board import NEEDS, board
 from tests.tasks.targets import test_embedded as boards

@@ -13,8 +13,9 @@ import pytest
 from tasks.errors import ConfigError, UnsupportedError
 from tasks.packaging.manifest import CONTENTS, write_manifest
 from tasks.records.bundles import Check
-from tasks.targets import ios, safetensors
+from tasks.targets import ios
 from tasks.targets.base import Shipped
+from tasks.targets.ios import safetensors
 from tests.factories import contents, profile, recipe
 
 CONFIG = {"model_type": "llama", "quantization": {"group_size": 64, "bits": 4}}

@@ -15,8 +15,8 @@ from tasks.params.whole import load_whole
 from tasks.promotion.command import main
 from tasks.serve.command import parser
 from tasks.serve.log.prometheus import Metrics
-from tasks.targets.cluster_checks import pod_fault
-from tasks.targets.kubernetes import GATEWAY_PLUGIN, manifests, rendered
+from tasks.targets.cluster.checks import pod_fault
+from tasks.targets.cluster.kubernetes import GATEWAY_PLUGIN, manifests, rendered
 
 
 def made(more: dict[str, str] | None = None, **changes: Any) -> dict[str, dict[str, Any]]:

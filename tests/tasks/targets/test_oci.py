@@ -16,7 +16,7 @@ import pytest
 
 from tasks.errors import ConfigError, ModelError, ResourceError
 from tasks.packaging.manifest import CONTENTS, verify_manifest, write_manifest
-from tasks.targets import oci, oci_registry
+from tasks.targets.cluster import oci, registry
 from tests import factories as make
 
 REGISTRY = "docker-registry"
@@ -140,7 +140,7 @@ def test_another_digest_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "host", "host/name:tag", "/name"])
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is no reference"):
-        oci_registry.reference(text)
+        registry.reference(text)
 
 
 @pytest.mark.parametrize(("text", "plain", "base"), [
@@ -149,11 +149,11 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
     ("localhost:5000/a", False, "http://localhost:5000/v2/a"),
 ])  # fmt: skip
 def test_only_loopback_is_asked_without_encryption(text: str, plain: bool, base: str) -> None:
-    assert oci_registry.reference(text, plain)[0].base == base
+    assert registry.reference(text, plain)[0].base == base
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def kept_by(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A registry on loopback, and the folder where it keeps blobs."""
     folder = tmp_path_factory.mktemp("registry")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -180,31 +180,31 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pa
 
 @needs_registry
 @pytest.mark.parametrize("form", [oci.MODELPACK, oci.IMAGE])
-def test_a_registry_gives_back_what_was_pushed(registry: tuple[str, Path], tmp_path: Path, form: str) -> None:
-    made, name = layout(tmp_path), f"{registry[0]}/team/{form}"
-    assert oci_registry.main(["push", str(made), name, "--form", form]) == 0
+def test_a_registry_gives_back_what_was_pushed(kept_by: tuple[str, Path], tmp_path: Path, form: str) -> None:
+    made, name = layout(tmp_path), f"{kept_by[0]}/team/{form}"
+    assert registry.main(["push", str(made), name, "--form", form]) == 0
     digest = oci.digests(made)[form]
-    assert oci_registry.main(["pull", f"{name}@{digest}", str(tmp_path / "out")]) == 0
+    assert registry.main(["pull", f"{name}@{digest}", str(tmp_path / "out")]) == 0
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "package")
-    assert oci_registry.push(made, oci_registry.reference(name)[0], form) == digest  # and again: nothing is sent twice
+    assert registry.push(made, registry.reference(name)[0], form) == digest  # and again: nothing is sent twice
 
 
 @needs_registry
-def test_a_registry_that_gives_other_bytes_is_refused(registry: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_registry_that_gives_other_bytes_is_refused(kept_by: tuple[str, Path], tmp_path: Path) -> None:
     made = layout(tmp_path, weights=b"kept and then changed")
-    one, digest = oci_registry.reference(f"{registry[0]}/changed")[0], oci.digests(made)[oci.MODELPACK]
-    oci_registry.push(made, one)
+    one, digest = registry.reference(f"{kept_by[0]}/changed")[0], oci.digests(made)[oci.MODELPACK]
+    registry.push(made, one)
     [weights] = [layer for layer in oci.verify(made) if layer.kind == oci.WEIGHT]
-    kept = next(registry[1].rglob(f"{weights.digest.removeprefix('sha256:')}/data"))
+    kept = next(kept_by[1].rglob(f"{weights.digest.removeprefix('sha256:')}/data"))
     kept.write_bytes(b"kept and then CHANGED")
     with pytest.raises(ModelError, match="with other bytes"):
-        oci_registry.pull(one, digest, tmp_path / "out")
+        registry.pull(one, digest, tmp_path / "out")
     with pytest.raises(ResourceError, match="404"):
-        oci_registry.pull(one, "sha256:" + "0" * 64, tmp_path / "out")
+        registry.pull(one, "sha256:" + "0" * 64, tmp_path / "out")
 
 
 def test_no_registry_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(ResourceError, match="no registry answers"):
-        oci_registry.push(layout(tmp_path), oci_registry.reference(f"127.0.0.1:{port}/a")[0])
+        registry.push(layout(tmp_path), registry.reference(f"127.0.0.1:{port}/a")[0])

@@ -11,7 +11,8 @@ import pytest
 
 from tasks.errors import ConfigError, UnsupportedError
 from tasks.packaging.manifest import verify_manifest
-from tasks.targets import ovms, ovms_rules
+from tasks.targets import ovms
+from tasks.targets.ovms import rules
 from tests import factories as make
 from tests.tasks.targets import serving_packages as packages
 
@@ -51,7 +52,7 @@ def test_a_language_model_is_a_graph_beside_its_files(tmp_path: Path) -> None:
     config = json.loads((out / "models/config.json").read_text())
     assert config["mediapipe_config_list"] == [{"name": "sample", "base_path": "sample"}]
     assert config["model_config_list"] == [] and config["monitoring"]["metrics"]["enable"] is True
-    told = ovms_rules.options((out / "models/sample/graph.pbtxt").read_text())
+    told = rules.options((out / "models/sample/graph.pbtxt").read_text())
     assert (told["device"], told["max_num_seqs"], told["cache_size"]) == ("AUTO:GPU,CPU", 4, 1)
     assert json.loads(told["plugin_config"]) == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"}
     states = {one.name: one.state for one in OVMS.validate(out)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.targets.tensor_split import split
+from tasks.targets.triton.tensor_split import split
 from tests import factories as make
 
 

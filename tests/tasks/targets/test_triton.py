@@ -17,9 +17,10 @@ from onnx import numpy_helper
 
 from tasks.errors import ConfigError, UnsupportedError
 from tasks.packaging.manifest import verify_manifest
-from tasks.targets import pbtxt, triton, triton_asked, triton_server
+from tasks.targets import pbtxt, triton
 from tasks.targets.ports import ports
-from tasks.targets.triton_config import FILE
+from tasks.targets.triton import asking, server
+from tasks.targets.triton.config import FILE
 from tests import factories as make
 from tests.tasks.targets import serving_packages as packages
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     _BUNDLES: Bundles = triton.Triton("", "")
 
 TRITON = triton.target("edge", "host")
-PLACE = triton_server.found()
-needs_server = pytest.mark.skipif(PLACE is None, reason=triton_server.absent())
+PLACE = server.found()
+needs_server = pytest.mark.skipif(PLACE is None, reason=server.absent())
 
 
 def bundle(folder: Path, backend: str = "openvino", **options: object) -> Path:
@@ -80,7 +81,7 @@ def test_a_language_model_is_batched_and_streamed_over_one_package(tmp_path: Pat
 def test_onnx_has_a_twin_for_gpus_that_is_said_not_to_be_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triton_server, "found", lambda: None)
+    monkeypatch.setattr(server, "found", lambda: None)
     out = bundle(tmp_path, "onnx", tensor_parallel=3)
     assert pbtxt.parsed((out / "gpu/sample" / FILE).read_text())["instance_group"] == [
         {"count": [1], "kind": ["KIND_GPU"]}
@@ -88,8 +89,8 @@ def test_onnx_has_a_twin_for_gpus_that_is_said_not_to_be_measured(
     assert json.loads((out / "vllm/sample/1/model.json").read_text())["tensor_parallel_size"] == 3
     states = {one.name: (one.state, one.reason) for one in TRITON.validate(out)}
     assert states["tritonserver with gpu/"][0] == states["tritonserver with vllm/"][0] == "not-measured"
-    assert states[triton_asked.ENGINE] == ("not-measured", triton_server.absent())
-    assert triton_server.COMMAND in triton_server.absent()
+    assert states[asking.ENGINE] == ("not-measured", server.absent())
+    assert server.COMMAND in server.absent()
     assert {state for state, _ in states.values()} == {"ok", "not-measured"}
 
 
@@ -174,7 +175,7 @@ def repository(folder: Path, backend: str = "onnx", batch: int | str = "batch") 
     out.mkdir()
     TRITON.build(shipped, out)
     found = ports(backend, shipped.model)
-    triton_asked.twin(out / "models/linear", shipped, found, folder / "twin/models/linear")
+    asking.twin(out / "models/linear", shipped, found, folder / "twin/models/linear")
     return out, folder / "twin/models"
 
 
@@ -199,8 +200,8 @@ def test_a_model_of_arrays_has_the_backend_of_its_files(
 def test_the_real_server_answers_arrays_as_the_package_does(tmp_path: Path, backend: str) -> None:
     out, _ = repository(tmp_path, backend)
     states = {one.name: one for one in TRITON.validate(out)}
-    assert states[triton_asked.ENGINE].state == "not-measured", states[triton_asked.ENGINE].reason
-    assert "it read the configuration" in states[triton_asked.ENGINE].reason
+    assert states[asking.ENGINE].state == "not-measured", states[asking.ENGINE].reason
+    assert "it read the configuration" in states[asking.ENGINE].reason
     found = TRITON.compare(packages.linear(tmp_path / "again", backend), out)
     assert found.state == "ok", found.reason
     assert "outputs of 4 rows equal the package's" in found.reason
@@ -239,7 +240,7 @@ def test_the_real_server_refuses_a_broken_repository(
     _, models = repository(tmp_path)
     mutate(models / "linear")
     assert PLACE is not None
-    assert words in triton_server.refusal(PLACE, models)
+    assert words in server.refusal(PLACE, models)
 
 
 @needs_server

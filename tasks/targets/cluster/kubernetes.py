@@ -14,7 +14,7 @@ import yaml
 from tasks.errors import ConfigError
 from tasks.params.serving import more_errors
 from tasks.params.whole import Whole
-from tasks.targets.manifests import LEAVE_S, POD, image_volume, locked_container, locked_pod, probes
+from tasks.targets.cluster.manifests import LEAVE_S, POD, image_volume, locked_container, locked_pod, probes
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 GATEWAY_PLUGIN = "argoproj-labs/gatewayAPI"

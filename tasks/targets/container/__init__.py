@@ -28,21 +28,11 @@ from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
 from tasks.run.disk import size_bytes
-from tasks.targets import (
-    answers,
-    asked,
-    bundled,
-    container_checks,
-    container_units,
-    dockerfile,
-    images,
-    pins,
-    sbom,
-    served,
-)
+from tasks.targets import answers, bundled, over_http, served
 from tasks.targets.base import Defaults, Shipped
-from tasks.targets.container_checks import APP, COMPOSE, INSIDE, REQUIREMENTS, SBOM, inside, pins_of
-from tasks.targets.container_units import PORT, USER, Service
+from tasks.targets.container import checks, dockerfile, images, pins, sbom, services
+from tasks.targets.container.checks import APP, COMPOSE, INSIDE, REQUIREMENTS, SBOM, inside, pins_of
+from tasks.targets.container.services import PORT, USER, Service
 
 DEFAULTS = Defaults(device="host")
 OPTIONS = {
@@ -53,7 +43,7 @@ OPTIONS = {
     "image": "",
     "memory": "",
 }
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVER = "tasks.serve.__main__"
 START_S = 60
 WITHIN_S = 420.0  # for a build beside other stages; a first image of llama.cpp, which is compiled, takes longer
@@ -106,8 +96,8 @@ class Image:
         write_text(out / APP / "params.yaml", _params(shipped))
         service = _service(shipped, told)
         bundled.from_templates("container", out, _words(shipped, told, service))
-        write_text(out / COMPOSE, yaml.safe_dump(container_units.compose(service), sort_keys=False))
-        write_text(out / f"{service.name}.container", container_units.quadlet(service))
+        write_text(out / COMPOSE, yaml.safe_dump(services.compose(service), sort_keys=False))
+        write_text(out / f"{service.name}.container", services.quadlet(service))
         digest = sha256(shipped.package / NAME)
         listed = sbom.sbom(service.name, shipped.contents, inside(found, framework), digest)
         write_text(out / SBOM, json.dumps(listed, indent=2) + "\n")
@@ -117,7 +107,7 @@ class Image:
 
     def validate(self, bundle: Path) -> tuple[Check, ...]:
         """The Dockerfile by own rules and hadolint, pins, compose file, quadlet, what is inside, both manifests."""
-        return container_checks.checks(bundle)
+        return checks.checks(bundle)
 
     def compare(self, shipped: Shipped, bundle: Path) -> Compared:
         """Build the image, start it as its user with a read-only root, and compare its texts with the package's."""
@@ -139,7 +129,7 @@ class Image:
         try:
             with mine.started(tag, shipped.name) as running:
                 took = running.until_ready(2 * START_S)
-                found = asked.compared(engine, shipped, running, answers.encoded(shipped), near(shipped))
+                found = over_http.compared(engine, shipped, running, answers.encoded(shipped), near(shipped))
             return found.model_copy(update={"reason": f"{found.reason}; ready {took:.1f} s after its start"})
         except EdgewrightError as error:
             return Compared(engine=engine, state="failed", reason=str(error))
@@ -234,7 +224,7 @@ def _words(shipped: Shipped, told: Mapping[str, str], service: Service) -> dict[
         "PORT": str(PORT),
         "START_S": f"{START_S}s",
         "DRAIN_S": str(service.drain_s),
-        "HEALTH": container_units.HEALTH,
+        "HEALTH": services.HEALTH,
         "HASHED": hashes,
     }
 

@@ -1,7 +1,7 @@
 """A model to and from a registry, by plain OCI distribution over HTTP: `push` a layout, `pull` a package by its digest.
 
-    python -m tasks.targets.oci_registry push LAYOUT registry.example/edgewright-model
-    python -m tasks.targets.oci_registry pull registry.example/edgewright-model@sha256:... FOLDER
+    python -m tasks.targets.cluster.registry push LAYOUT registry.example/edgewright-model
+    python -m tasks.targets.cluster.registry pull registry.example/edgewright-model@sha256:... FOLDER
 
 A registry on loopback is asked by HTTP, every other one by HTTPS unless `--plain-http` is given. None is given a login:
 put the layout there by a tool that has one (`skopeo copy oci:LAYOUT:modelpack docker://...`).
@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, cast
 from tasks.errors import ConfigError, ModelError, ResourceError
 from tasks.packaging.manifest import verify_manifest
 from tasks.run.stage import run_stage
-from tasks.targets import oci
+from tasks.targets.cluster import oci
 
 TIMEOUT_S = 60.0
 LARGEST_MANIFEST = 4 * 2**20  # bytes, as registries take them
@@ -149,7 +149,7 @@ def _download(registry: Registry, layer: oci.Layer, out: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
-        prog="python -m tasks.targets.oci_registry", description=__doc__,
+        prog="python -m tasks.targets.cluster.registry", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     made.add_argument("--plain-http", action="store_true", help="HTTP also to another machine")

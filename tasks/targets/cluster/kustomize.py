@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from tasks.targets import manifests
-from tasks.targets.manifests import Document, Wanted
+from tasks.targets.cluster import manifests
+from tasks.targets.cluster.manifests import Document, Wanted
 
 ROOT = "kustomize"
 COMPONENTS = ("keda", "init-pull")
@@ -97,7 +97,7 @@ def _init_pull(wanted: Wanted, artifact: str) -> Document:
     puller = {
         "name": "pull",
         "image": wanted.image,
-        "command": ["python", "-m", "tasks.targets.oci_registry"],
+        "command": ["python", "-m", "tasks.targets.cluster.registry"],
         "args": ["pull", artifact, "/package"],
         "resources": {
             "requests": {"cpu": "500m", "memory": "256Mi"},

@@ -31,8 +31,9 @@ from tasks.records.hardware import Hardware
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
 from tasks.run.disk import size_bytes
-from tasks.targets import answers, bundled, firmware, units
+from tasks.targets import answers, bundled
 from tasks.targets.base import Defaults, Shipped
+from tasks.targets.embedded import firmware, units
 from tasks.targets.served import Served
 
 DEFAULTS = Defaults(device="raspberry-pi")

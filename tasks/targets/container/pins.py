@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel
 from tasks.errors import ConfigError, UnsupportedError
 from tasks.packaging.manifest import sha256
 
-LOCK = Path(__file__).parents[2] / "requirements.lock"
+LOCK = Path(__file__).parents[3] / "requirements.lock"
 PYTHON = "3.11"  # of the images
 # What `python -m tasks.serve --package` imports; a registry, a reference and a converter are not among it.
 SERVE = (

@@ -22,8 +22,9 @@ from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
 from tasks.run.disk import size_bytes
-from tasks.targets import answers, bundled, grammar, safetensors
+from tasks.targets import answers, bundled, grammar
 from tasks.targets.base import Defaults, Shipped
+from tasks.targets.ios import safetensors
 
 DEFAULTS = Defaults(device="iphone", budget_mb=50.0)
 OPTIONS = {"bundle_id": "org.example.edgewright", "asset_pack": "model", "download": "prefetch"}

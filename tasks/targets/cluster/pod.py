@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ResourceError
-from tasks.targets.manifests import READY
+from tasks.targets.cluster.manifests import READY
 
 START_S, ASK_S, STOP_S = 180.0, 60.0, 40.0
 API_KEY = "EDGEWRIGHT_API_KEY"

@@ -19,9 +19,11 @@ from tasks.errors import EdgewrightError
 from tasks.hardware import cores
 from tasks.records.base import write_text
 from tasks.records.bundles import Compared
-from tasks.targets import bundled, continued, pbtxt, ports, triton_config, triton_server
+from tasks.targets import bundled, greedy, pbtxt, ports
 from tasks.targets.base import Shipped
-from tasks.targets.triton_config import FILE, Serving, Tensor
+from tasks.targets.triton import config
+from tasks.targets.triton.config import FILE, Serving, Tensor
+from tasks.targets.triton.server import Server, running
 
 ENGINE = "tritonserver 2.51 of nvidia-pytriton, on this processor"
 CALLERS = 8
@@ -46,13 +48,13 @@ class Shared(NamedTuple):
 
 def tokens(place: Path, shipped: Shipped, repository: Path) -> Compared:
     """Token ids of greedy answers, beside those of the package's own engine."""
-    texts = continued.prompts(shipped)
+    texts = greedy.prompts(shipped)
     if not texts:
         return Compared(engine=ENGINE, state="not-measured", reason="there are no texts to compare answers on")
     name = shipped.name
     try:
-        expected = continued.answers(shipped, texts, 2 * continued.PROMPT + continued.NEW)
-        with triton_server.running(place, repository) as server:
+        expected = greedy.answers(shipped, texts, 2 * greedy.PROMPT + greedy.NEW)
+        with running(place, repository) as server:
             alone = [_written(server, name, one.prompt) for one in expected]
             asked = list(islice(cycle(expected), CALLERS))
             together, shared = at_once(server, name, [one.prompt for one in asked], _written)
@@ -66,7 +68,7 @@ def tokens(place: Path, shipped: Shipped, repository: Path) -> Compared:
         *zip(expected, streams, strict=True),
     ]
     batch = range(len(alone), len(alone) + len(together))  # only a batch may round otherwise
-    told = continued.judged(shipped, [(one, ids) for one, (ids, _) in pairs], batch)
+    told = greedy.judged(shipped, [(one, ids) for one, (ids, _) in pairs], batch)
     words = [one.prompt for one, (ids, text) in pairs if tuple(ids) == one.tokens and one.text.strip() != text.strip()]
     other = f"the tokens are equal and the text is not, after {words[0]!r}" if words else ""
     faults = [one for one in (told.fault, other, shared.fault) if one]
@@ -82,8 +84,8 @@ def tokens(place: Path, shipped: Shipped, repository: Path) -> Compared:
 
 
 def at_once(
-    server: triton_server.Server, model: str, questions: Sequence[Any],
-    ask: Callable[[triton_server.Server, str, Any], Any],
+    server: Server, model: str, questions: Sequence[Any],
+    ask: Callable[[Server, str, Any], Any],
 ) -> tuple[list[Any], Shared]:  # fmt: skip
     """Answers of callers that come together, and how many executions they took by the server's own counter."""
     before = server.metric("nv_inference_exec_count", model), server.metric("nv_inference_count", model)
@@ -93,15 +95,15 @@ def at_once(
     return made, Shared(int(server.metric("nv_inference_count", model) - before[1]), int(executions))
 
 
-def _written(server: triton_server.Server, model: str, text: str) -> tuple[list[int], str]:
+def _written(server: Server, model: str, text: str) -> tuple[list[int], str]:
     given: dict[str, tuple[str, Sequence[int], Sequence[Any]]]
-    given = {"PROMPT": ("BYTES", (1, 1), [text]), "MAX_TOKENS": ("INT32", (1, 1), [continued.NEW])}
+    given = {"PROMPT": ("BYTES", (1, 1), [text]), "MAX_TOKENS": ("INT32", (1, 1), [greedy.NEW])}
     made = server.infer(model, given)
     return [one for one in made["TOKENS"] if one >= 0], made["TEXT"][0]
 
 
-def _streamed(server: triton_server.Server, model: str, text: str) -> tuple[list[int], str]:
-    events = server.stream(model, {"PROMPT": text, "MAX_TOKENS": continued.NEW})
+def _streamed(server: Server, model: str, text: str) -> tuple[list[int], str]:
+    events = server.stream(model, {"PROMPT": text, "MAX_TOKENS": greedy.NEW})
     if wrong := next((one["error"] for one in events if "error" in one), None):
         raise ValueError(f"{model}: {wrong}")
     given = [one.get("TOKENS", []) for one in events]
@@ -126,7 +128,7 @@ def arrays(place: Path, shipped: Shipped, model: Path) -> Compared:
             session.close()
         with tempfile.TemporaryDirectory(prefix="edgewright-triton-") as folder:
             twin(model, shipped, found, Path(folder) / model.name)
-            with triton_server.running(place, Path(folder)) as server:
+            with running(place, Path(folder)) as server:
                 alone = [_run(server, model.name, one) for one in rows]
                 shared = at_once(server, model.name, rows * (CALLERS // ROWS), _run)[1]
     except (EdgewrightError, OSError, ValueError, RuntimeError) as error:
@@ -154,11 +156,11 @@ def twin(model: Path, shipped: Shipped, found: ports.Ports, out: Path) -> None:
     inputs, outputs = (
         [Tensor(name, kind, sizes[first:] or (1,)) for name, (kind, sizes) in one.items()] for one in found
     )
-    settings = {"runtime": shipped.contents.backend, "properties": continued.properties(shipped.contents)}
+    settings = {"runtime": shipped.contents.backend, "properties": greedy.properties(shipped.contents)}
     told = {"engine": json.dumps(settings)}
     shutil.copytree(model / "1", out / "1")
     shutil.copyfile(bundled.TEMPLATES / "triton" / "python" / "triton_arrays.py", out / "1" / "model.py")
-    write_text(out / FILE, pbtxt.written(triton_config.config(out.name, "python", inputs, outputs, serving, told)))
+    write_text(out / FILE, pbtxt.written(config.config(out.name, "python", inputs, outputs, serving, told)))
 
 
 def _feeds(found: ports.Ports, seed: int) -> dict[str, Array]:
@@ -173,7 +175,7 @@ def _feeds(found: ports.Ports, seed: int) -> dict[str, Array]:
     return {name: row(kind, sizes) for name, (kind, sizes) in found.inputs.items()}
 
 
-def _run(server: triton_server.Server, model: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _run(server: Server, model: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
     kinds = {"float32": "FP32", "float16": "FP16", "float64": "FP64"}
     given = {
         name: (kinds.get(str(one.dtype), str(one.dtype).upper()), one.shape, one.reshape(-1).tolist())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.params.serving import Serve
-from tasks.targets.autoscaling import SCRAPE_S, Behavior, Policy, Target
+from tasks.targets.cluster.autoscaling import SCRAPE_S, Behavior, Policy, Target
 
 USER = 10001  # not root, and no user of the node
 POD = "0.0.0.0"  # noqa: S104 - inside a pod, whose policies say who may come in

@@ -21,11 +21,11 @@ from tasks.hardware import cores
 from tasks.params.pipeline import Limits
 from tasks.records.base import Record
 from tasks.run.child import Child, run_child
-from tasks.targets.ort_run import resident
+from tasks.run.resident import resident
 
 LIMITS = Limits(timeout_s=600.0, memory_mb=8000.0)
 Mode = Literal["mmap", "none"]
-WORK = "tasks.targets.mapped:answer"
+WORK = "tasks.targets.gguf_run:answer"
 
 
 class Asked(Record):

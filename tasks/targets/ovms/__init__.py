@@ -24,8 +24,9 @@ from tasks.records.base import Support, write_text
 from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
-from tasks.targets import bundled, continued, ovms_rules, pbtxt, ports
+from tasks.targets import bundled, greedy, pbtxt, ports
 from tasks.targets.base import Defaults, Shipped
+from tasks.targets.ovms import rules
 
 DEFAULTS = Defaults(device="host")
 OPTIONS: dict[str, Any] = {
@@ -83,9 +84,9 @@ class Ovms:
     def validate(self, bundle: Path) -> tuple[Check, ...]:
         """config.json and graphs by the rules typed again here."""
         graphs = sorted((bundle / MODELS).glob(f"*/{GRAPH}"))
-        found = [bundled.check(CONFIG, lambda: ovms_rules.config_fault(bundle / MODELS / CONFIG))]
+        found = [bundled.check(CONFIG, lambda: rules.config_fault(bundle / MODELS / CONFIG))]
         found += [
-            bundled.check(f"{one.parent.name}/{GRAPH}", lambda file=one: ovms_rules.graph_fault(file))  # type: ignore[misc]
+            bundled.check(f"{one.parent.name}/{GRAPH}", lambda file=one: rules.graph_fault(file))  # type: ignore[misc]
             for one in graphs
         ]
         absent = (
@@ -98,16 +99,16 @@ class Ovms:
         if shipped.contents.family == "arrays":
             reason = "the server's binary is not here; OpenVINO itself ran these very files when they were judged"
             return Compared(engine="ovms", state="not-measured", reason=reason)
-        texts = continued.prompts(shipped)
+        texts = greedy.prompts(shipped)
         if not texts:
             return Compared(engine=ENGINE, state="not-measured", reason="there are no texts to compare answers on")
         try:
-            expected = continued.answers(shipped, texts, 2 * continued.PROMPT + continued.NEW)
+            expected = greedy.answers(shipped, texts, 2 * greedy.PROMPT + greedy.NEW)
             where, made = _answered(bundle / MODELS / shipped.name, shipped, texts)
         except (EdgewrightError, OSError, ValueError, TypeError, RuntimeError) as error:
             return Compared(engine=ENGINE, state="failed", reason=f"{type(error).__name__}: {error}")
         pairs = list(zip([*expected, *expected], made, strict=True))
-        told = continued.judged(shipped, pairs, range(len(expected), len(pairs)))
+        told = greedy.judged(shipped, pairs, range(len(expected), len(pairs)))
         good = f"{told.said}: {len(expected)} one by one and {len(expected)} together, on {where}"
         return Compared(
             engine=ENGINE, state="failed" if told.fault else "ok", reason=told.fault or good, answers=len(pairs),
@@ -145,7 +146,7 @@ def graph(shipped: Shipped, told: Mapping[str, Any]) -> dict[str, Any]:
     settings = {
         "models_path": "./",
         "device": told["model_device"],
-        "plugin_config": json.dumps(continued.properties(shipped.contents), sort_keys=True),
+        "plugin_config": json.dumps(greedy.properties(shipped.contents), sort_keys=True),
         "max_num_batched_tokens": told["batched_tokens"],
         "cache_size": told["cache_gb"] or cache_gb(shipped.profile, told["slots"] * told["context"]),
         "max_num_seqs": told["slots"],
@@ -156,15 +157,15 @@ def graph(shipped: Shipped, told: Mapping[str, Any]) -> dict[str, Any]:
     }
     node = {
         "name": "LLMExecutor",
-        "calculator": ovms_rules.CALCULATOR,
+        "calculator": rules.CALCULATOR,
         "input_stream": ["LOOPBACK:loopback", "HTTP_REQUEST_PAYLOAD:input"],
-        "input_side_packet": [ovms_rules.SIDE_PACKET],
+        "input_side_packet": [rules.SIDE_PACKET],
         "output_stream": ["LOOPBACK:loopback", "HTTP_RESPONSE_PAYLOAD:output"],
         "input_stream_info": [{"tag_index": "LOOPBACK:0", "back_edge": True}],
-        "node_options": {ovms_rules.OPTIONS_TYPE: settings},
+        "node_options": {rules.OPTIONS_TYPE: settings},
         "input_stream_handler": {
             "input_stream_handler": "SyncSetInputStreamHandler",
-            "options": {ovms_rules.SYNC_TYPE: {"sync_set": [{"tag_index": "LOOPBACK:0"}]}},
+            "options": {rules.SYNC_TYPE: {"sync_set": [{"tag_index": "LOOPBACK:0"}]}},
         },
     }
     return {
@@ -197,7 +198,7 @@ def _entry(shipped: Shipped, told: Mapping[str, Any]) -> dict[str, Any]:
     found = ports.ports("openvino", shipped.model)
     fixed = all(-1 not in sizes and sizes[:1] == (1,) for one in found for _, sizes in one.values())
     batches = fixed and told["batch"] > 1 and ":" not in told["model_device"]
-    where, plugin = str(told["model_device"]), dict[str, Any](continued.properties(shipped.contents))
+    where, plugin = str(told["model_device"]), dict[str, Any](greedy.properties(shipped.contents))
     if batches:
         where, plugin = f"BATCH:{where}({told['batch']})", plugin | {"AUTO_BATCH_TIMEOUT": str(BATCH_TIMEOUT_MS)}
     return {"name": shipped.name, "base_path": shipped.name, "target_device": where, "plugin_config": plugin}
@@ -208,7 +209,7 @@ def _answered(model: Path, shipped: Shipped, texts: list[str]) -> tuple[str, lis
     import openvino as ov
     import openvino_genai
 
-    told = ovms_rules.options((model / GRAPH).read_text(encoding="utf-8"))
+    told = rules.options((model / GRAPH).read_text(encoding="utf-8"))
     wanted = openvino_genai.SchedulerConfig()
     for name in ("cache_size", "max_num_seqs", "max_num_batched_tokens", "dynamic_split_fuse", "enable_prefix_caching"):
         setattr(wanted, name, told[name])
@@ -219,9 +220,9 @@ def _answered(model: Path, shipped: Shipped, texts: list[str]) -> tuple[str, lis
     pipeline = openvino_genai.ContinuousBatchingPipeline(
         str(model / told["models_path"]), wanted, device, json.loads(told["plugin_config"]) | asked
     )
-    config = openvino_genai.GenerationConfig(max_new_tokens=continued.NEW, ignore_eos=True)
+    config = openvino_genai.GenerationConfig(max_new_tokens=greedy.NEW, ignore_eos=True)
     ids = [ov.Tensor(np.array(pipeline.get_tokenizer().encode(one).input_ids.data)) for one in texts]
     made = [*(one for text in ids for one in pipeline.generate([text], [config], None))]
     made += pipeline.generate(ids, [config] * len(ids), None)
-    ends = continued.end_tokens(shipped.model)
+    ends = greedy.end_tokens(shipped.model)
     return device, [until([int(token) for token in one.m_generation_ids[0]], ends) for one in made]

@@ -23,8 +23,9 @@ from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
 from tasks.sources import gguf
-from tasks.targets import androidchecks, androidtools, answers, apk, bundled, crossbuilt, elf, mapped
-from tasks.targets.androidchecks import ABI, LIBRARIES, MODEL, RUNTIME, TOLD
+from tasks.targets import answers, bundled, crossbuilt, elf, gguf_run
+from tasks.targets.android import apk, checks, tools
+from tasks.targets.android.checks import ABI, LIBRARIES, MODEL, RUNTIME, TOLD
 from tasks.targets.base import Defaults, Shipped
 
 DEFAULTS = Defaults(device="android-phone", budget_mb=100.0)
@@ -80,7 +81,7 @@ class Android:
         apk.write(_entries(shipped, model, native, out / "model" / "AndroidManifest.xml", told["form"]), file)
         if told["keystore"]:
             keystore = Path(told["keystore"]).expanduser()
-            androidtools.sign(file, androidtools.Key(keystore, told["key_alias"], told["password_env"]))
+            tools.sign(file, tools.Key(keystore, told["key_alias"], told["password_env"]))
         runtime = _runtime(native) | {"signed": bool(told["keystore"])}
         write_text(out / RUNTIME, json.dumps(runtime, indent=2) + "\n")
         bundled.sign_off(shipped, self.name, out)
@@ -88,7 +89,7 @@ class Android:
 
     def validate(self, bundle: Path) -> tuple[Check, ...]:
         """Places in the archive, the model inside, native libraries, manifest, signature, the loader's sources."""
-        return androidchecks.checks(bundle)
+        return checks.checks(bundle)
 
     def compare(self, shipped: Shipped, bundle: Path) -> Compared:
         """Logits of the model out of the archive, beside those of the package's file: not a bit may differ."""
@@ -96,10 +97,10 @@ class Android:
         if not rows:
             return Compared(engine=ENGINE, state="not-measured", reason="there are no texts to compare answers on")
         try:
-            file = androidchecks.packed(bundle)
+            file = checks.packed(bundle)
             place = apk.one_of(file, MODEL)
-            inside, how = mapped.logits(file, place.offset, rows)
-            package, _ = mapped.logits(shipped.model / "model.gguf", None, rows)
+            inside, how = gguf_run.logits(file, place.offset, rows)
+            package, _ = gguf_run.logits(shipped.model / "model.gguf", None, rows)
         except (EdgewrightError, OSError) as error:
             return Compared(engine=ENGINE, state="failed", reason=f"it does not open: {error}")
         memory = {"rss_anon_mb": round(how.rss_anon_mb, 1), "rss_file_mb": round(how.rss_file_mb, 1)}
@@ -194,7 +195,7 @@ def _unfit(data: bytes) -> str:
 
 def _entries(shipped: Shipped, model: Path, native: Native, manifest: Path, form: str) -> list[apk.Entry]:
     with TemporaryDirectory(prefix="edgewright-android-") as scratch:
-        linked = androidtools.link(manifest, Path(scratch), proto=form == "ai-pack")
+        linked = tools.link(manifest, Path(scratch), proto=form == "ai-pack")
     if form == "ai-pack":
         entries = [apk.Entry("manifest/AndroidManifest.xml", linked["AndroidManifest.xml"])]
     else:

@@ -16,8 +16,8 @@ import yaml
 from tasks.errors import ModelError
 from tasks.packaging.manifest import NAME
 from tasks.records.bundles import Check
-from tasks.targets import custom_kinds, manifests, oci
-from tasks.targets.kustomize import COMPONENTS, DEVICES, ROOT
+from tasks.targets.cluster import custom_kinds, manifests, oci
+from tasks.targets.cluster.kustomize import COMPONENTS, DEVICES, ROOT
 
 MODEL, DEPLOYMENT = "model", f"{ROOT}/base/deployment.yaml"
 TOOL_S = 60.0

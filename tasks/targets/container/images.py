@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ResourceError, UnsupportedError
-from tasks.targets import pins
+from tasks.targets.container import pins
 
 TOOLS = ("buildah", "podman", "runc")
 SLIM = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]

@@ -14,7 +14,8 @@ from tasks.errors import ModelError
 from tasks.packaging.manifest import sha256
 from tasks.records.bundles import Check
 from tasks.sources import gguf
-from tasks.targets import androidtools, apk, bundled, crossbuilt, elf, grammar
+from tasks.targets import bundled, crossbuilt, elf, grammar
+from tasks.targets.android import apk, tools
 
 MODEL, TOLD, RUNTIME = "assets/model.gguf", "assets/model.json", "runtime.json"
 ABI = "arm64-v8a"
@@ -115,15 +116,15 @@ def _native(bundle: Path) -> Check:
 
 def zipalign_fault(file: Path) -> str:
     """What zipalign says against it."""
-    code, said = androidtools.run(["zipalign", "-c", "-v", "-p", "4", str(file)])
+    code, said = tools.run(["zipalign", "-c", "-v", "-p", "4", str(file)])
     bad = [line.strip() for line in said.splitlines() if "BAD" in line]
-    return "" if code == 0 else (bad[0] if bad else androidtools.first(said))
+    return "" if code == 0 else (bad[0] if bad else tools.first(said))
 
 
 def badging_fault(file: Path) -> str:
     """What aapt2 cannot read of an APK."""
-    code, said = androidtools.run(["aapt2", "dump", "badging", str(file)])
-    return "" if code == 0 and "package: name='" in said else androidtools.first(said)
+    code, said = tools.run(["aapt2", "dump", "badging", str(file)])
+    return "" if code == 0 and "package: name='" in said else tools.first(said)
 
 
 def code_fault(file: Path) -> str:
@@ -143,7 +144,7 @@ def _contents(bundle: Path) -> Check:
 def manifest_fault(file: Path) -> str:
     """What its manifest, read back, says otherwise than it has to."""
     with TemporaryDirectory(prefix="edgewright-apk-") as scratch:
-        found = androidtools.attributes(file, Path(scratch))
+        found = tools.attributes(file, Path(scratch))
     if not found.get("package"):
         return "the manifest names no package"
     for name, value in MANIFEST[form(file)].items():
@@ -168,14 +169,14 @@ def _signature(bundle: Path) -> Check:
 
 def signature_fault(file: Path) -> str:
     """What apksigner says against the signature."""
-    code, said = androidtools.verified(file)
-    found = androidtools.schemes(said)
-    return "" if code == 0 and {"v2", "v3"} <= set(found) else androidtools.first(said)
+    code, said = tools.verified(file)
+    found = tools.schemes(said)
+    return "" if code == 0 and {"v2", "v3"} <= set(found) else tools.first(said)
 
 
 def _tool(tool: str, name: str, fault: Callable[[], str]) -> Check:
     if shutil.which(tool) is None:
-        reason = f"{tool} is not installed: apt-get install {androidtools.PACKAGES[tool]} does on Debian"
+        reason = f"{tool} is not installed: apt-get install {tools.PACKAGES[tool]} does on Debian"
         return Check(name=name, state="not-measured", reason=reason)
     return bundled.check(name, fault)
 
@@ -192,7 +193,7 @@ def _glue(bundle: Path) -> Check:
 
     def fault() -> str:
         flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
-        code, said = androidtools.run(["c++", *flags, *places, *source])
+        code, said = tools.run(["c++", *flags, *places, *source])
         return said.strip().split(os.linesep)[0] if code or not source else ""
 
     return bundled.check(name, fault)

@@ -23,10 +23,11 @@ from tasks.records.base import Support, write_text
 from tasks.records.bundles import Check, Compared, Component, Part
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
-from tasks.targets import bundled, continued, pbtxt, tensor_split, triton_asked, triton_config, triton_server
+from tasks.targets import bundled, greedy, pbtxt
 from tasks.targets.base import Defaults, Shipped
 from tasks.targets.ports import ports
-from tasks.targets.triton_config import FILE, Serving, Tensor
+from tasks.targets.triton import asking, config, server, tensor_split
+from tasks.targets.triton.config import FILE, Serving, Tensor
 
 DEFAULTS = Defaults(device="host")
 OPTIONS = {
@@ -86,12 +87,12 @@ class Triton:
 
     def compare(self, shipped: Shipped, bundle: Path) -> Compared:
         """Answers of the real server beside the package's, of one caller, of eight at once, and streamed."""
-        place = triton_server.found()
+        place = server.found()
         if place is None:
-            return Compared(engine=triton_asked.ENGINE, state="not-measured", reason=triton_server.absent())
+            return Compared(engine=asking.ENGINE, state="not-measured", reason=server.absent())
         if shipped.contents.family == "arrays":
-            return triton_asked.arrays(place, shipped, bundle / MODELS / shipped.name)
-        return triton_asked.tokens(place, shipped, bundle / MODELS)
+            return asking.arrays(place, shipped, bundle / MODELS / shipped.name)
+        return asking.tokens(place, shipped, bundle / MODELS)
 
 
 def target(name: str, device: str) -> Triton:
@@ -142,7 +143,7 @@ def _tokens(shipped: Shipped, told: Mapping[str, int], out: Path) -> None:
 
 def _put(folder: Path, name: str, serving: Serving, engine: Mapping[str, Any], decoupled: bool) -> None:
     parameters = {"engine": json.dumps(engine, sort_keys=True), "package": f"../../{PACKAGE}"}
-    message = triton_config.config(name, "python", INPUTS, OUTPUTS, serving, parameters, decoupled)
+    message = config.config(name, "python", INPUTS, OUTPUTS, serving, parameters, decoupled)
     write_text(folder / FILE, pbtxt.written(message))
 
 
@@ -164,8 +165,8 @@ def _engine(shipped: Shipped, told: Mapping[str, int]) -> dict[str, Any]:
         "context": _context(shipped, told),
         "max_tokens": min(told["max_tokens"], _context(shipped, told)),
         "max_num_batched_tokens": PIECE,
-        "end_tokens": continued.end_tokens(shipped.model),
-        "properties": continued.properties(contents),
+        "end_tokens": greedy.end_tokens(shipped.model),
+        "properties": greedy.properties(contents),
         "cores_per_thread": 2 if contents.settings.get("threads") == "half" else 1,
     }
 
@@ -204,7 +205,7 @@ def _arrays(shipped: Shipped, told: Mapping[str, int], out: Path) -> None:
     parameters = {} if backend == "onnx" else {"TARGET_DEVICE": "CPU"}
     for overlay, kind in ((MODELS, "KIND_CPU"), *([(GPU, "KIND_GPU")] if backend == "onnx" else [])):
         asked = Serving(**vars(serving) | {"kind": kind})
-        message = triton_config.config(shipped.name, BACKENDS[backend], inputs, outputs, asked, parameters)
+        message = config.config(shipped.name, BACKENDS[backend], inputs, outputs, asked, parameters)
         write_text(out / overlay / shipped.name / FILE, pbtxt.written(message))
 
 
@@ -217,8 +218,8 @@ def _repository_fault(bundle: Path) -> str:
     if not models:
         return f"{MODELS} has no model"
     whole = [*models, *sorted((bundle / VLLM).glob("*"))]
-    faults = [triton_config.model_fault(one) for one in whole]
-    faults += [triton_config.config_fault(one) for one in sorted((bundle / GPU).glob("*"))]
+    faults = [config.model_fault(one) for one in whole]
+    faults += [config.config_fault(one) for one in sorted((bundle / GPU).glob("*"))]
     return next((one for one in faults if one), "")
 
 
@@ -233,10 +234,10 @@ def _python_fault(bundle: Path) -> str:
 
 def _started(repository: Path) -> Check:
     """What the real server says of the repository."""
-    place, name = triton_server.found(), triton_asked.ENGINE
+    place, name = server.found(), asking.ENGINE
     if place is None:
-        return Check(name=name, state="not-measured", reason=triton_server.absent())
-    said = triton_server.refusal(place, repository)
+        return Check(name=name, state="not-measured", reason=server.absent())
+    said = server.refusal(place, repository)
     if NO_BACKEND in said:
         reason = "it read the configuration; the wheel has no backend but Python's, so it could not load the model"
         return Check(name=name, state="not-measured", reason=reason)

@@ -32,9 +32,10 @@ from tasks.records.load import LoadStep
 from tasks.records.model import ModelProfile
 from tasks.records.plan import Recipe
 from tasks.run.disk import size_bytes
-from tasks.targets import answers, asked, autoscaling, bundled, cluster_checks, kubernetes, manifests, oci, pod, served
+from tasks.targets import answers, bundled, over_http, served
 from tasks.targets.base import Defaults, Shipped
-from tasks.targets.kustomize import DEVICES, tree
+from tasks.targets.cluster import autoscaling, checks, kubernetes, manifests, oci, pod
+from tasks.targets.cluster.kustomize import DEVICES, tree
 
 DEFAULTS = Defaults(device="host")
 OPTIONS: dict[str, Any] = {
@@ -82,14 +83,14 @@ class Cluster:
 
     def validate(self, bundle: Path) -> tuple[Check, ...]:
         """The layout, every overlay as kustomize makes it, schemas, keys of other kinds, and what pods may do."""
-        overlays, made = cluster_checks.kustomized(bundle)
+        overlays, made = checks.kustomized(bundle)
         return (
-            bundled.check("OCI layout, every blob by its digest", lambda: cluster_checks.layout_fault(bundle)),
-            bundled.check("digests in the manifests", lambda: cluster_checks.digests_fault(bundle)),
-            bundled.check("what a container may do", lambda: cluster_checks.locks_fault(bundle)),
-            bundled.check("keys of kinds beside Kubernetes' own", lambda: cluster_checks.keys_fault(bundle)),
+            bundled.check("OCI layout, every blob by its digest", lambda: checks.layout_fault(bundle)),
+            bundled.check("digests in the manifests", lambda: checks.digests_fault(bundle)),
+            bundled.check("what a container may do", lambda: checks.locks_fault(bundle)),
+            bundled.check("keys of kinds beside Kubernetes' own", lambda: checks.keys_fault(bundle)),
             overlays,
-            cluster_checks.schemas([*cluster_checks.documents(bundle), *made]),
+            checks.schemas([*checks.documents(bundle), *made]),
             _by_digest(bundle),
             _measured(bundle),
             Check(
@@ -102,13 +103,13 @@ class Cluster:
     def compare(self, shipped: Shipped, bundle: Path) -> Compared:
         """Answers of the Deployment's own command on the model out of the layout, beside the package's."""
         try:
-            [container] = cluster_checks.deployment(bundle)["spec"]["template"]["spec"]["containers"]
+            [container] = checks.deployment(bundle)["spec"]["template"]["spec"]["containers"]
             with TemporaryDirectory(prefix="edgewright-pod-") as folder:
                 scratch = Path(folder)
                 oci.unpack(bundle / MODEL, scratch / "package")
                 with pod.running(container, scratch / "package", scratch) as server:
-                    found = asked.compared(ENGINE, shipped, server, answers.encoded(shipped))
-                    missing = manifests.missing_metrics(server.get("/metrics"), cluster_checks.documents(bundle))
+                    found = over_http.compared(ENGINE, shipped, server, answers.encoded(shipped))
+                    missing = manifests.missing_metrics(server.get("/metrics"), checks.documents(bundle))
         except (EdgewrightError, OSError, ValueError, KeyError, RuntimeError) as error:
             return Compared(engine=ENGINE, state="failed", reason=f"{type(error).__name__}: {error}")
         return told_of(found, missing, server.start_s)
@@ -282,7 +283,7 @@ def _steps(file: str) -> list[LoadStep]:
 
 
 def _by_digest(bundle: Path) -> Check:
-    [container] = cluster_checks.deployment(bundle)["spec"]["template"]["spec"]["containers"]
+    [container] = checks.deployment(bundle)["spec"]["template"]["spec"]["containers"]
     name = "the server's image by its digest"
     if "@sha256:" in container["image"]:
         return Check(name=name, state="ok", reason=container["image"])

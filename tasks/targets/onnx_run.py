@@ -1,20 +1,20 @@
 """One ONNX model run in a process of its own: its answers, and what stays resident when it has answered.
 
-`python -m tasks.targets.ort_run MODEL OUT` reads JSON from standard input: {"rows": [[ids], ...], "entries": {name:
-value}}; a row is fed as a language model's tokens with an empty cache. OUT receives the logits of each row's last
-position.
+`python -m tasks.targets.onnx_run MODEL OUT` reads JSON: {"rows": [[ids], ...], "entries": {name: value}}; a
+row is fed as a language model's tokens with an empty cache. OUT receives the logits of each row's last position.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tasks.run.resident import resident
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -45,15 +45,6 @@ def _last(session: Any, ids: list[int]) -> NDArray[np.float32]:
     given = {name: value for name, value in feeds.items() if name in ports} | past
     found: NDArray[np.float32] = np.asarray(session.run(["logits"], given)[0][0, -1], np.float32)
     return found
-
-
-def resident() -> dict[str, float]:
-    """Memory of this process by kind, 10^6 bytes; empty where the system does not tell."""
-    status = Path("/proc/self/status")
-    text = status.read_text() if status.exists() else ""
-    found = re.findall(r"^(RssAnon|RssFile):\s+(\d+) kB", text, re.MULTILINE)
-    names = {"RssAnon": "rss_anon_mb", "RssFile": "rss_file_mb"}
-    return {names[name]: int(size) * 1024 / 1e6 for name, size in found}
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ import yaml
 
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.records.bundles import Check
-from tasks.targets import bundled, container_units, dockerfile, pins, sbom
-from tasks.targets.container_units import PORT
+from tasks.targets import bundled
+from tasks.targets.container import dockerfile, pins, sbom, services
+from tasks.targets.container.services import PORT
 
 INSIDE, APP, REQUIREMENTS, SBOM, COMPOSE = "package", "app", "requirements", "sbom.cdx.json", "compose.yaml"
 NEVER = ("torch", "nncf", "olive-ai", "mlflow", "optimum-intel")  # what optimizes and keeps, and does not serve
@@ -27,8 +28,8 @@ def checks(bundle: Path) -> tuple[Check, ...]:
         ),
         dockerfile.hadolint(bundle / "Dockerfile"),
         bundled.check("pins of all packages", lambda: pins_fault(bundle)),
-        bundled.check("compose file: rights and limits", lambda: container_units.compose_fault(_compose(bundle))),
-        by_schema("compose file by Compose's schema", lambda: container_units.schema_fault(_compose(bundle))),
+        bundled.check("compose file: rights and limits", lambda: services.compose_fault(_compose(bundle))),
+        by_schema("compose file by Compose's schema", lambda: services.schema_fault(_compose(bundle))),
         bundled.check("quadlet: rights and limits", lambda: _quadlet_fault(bundle)),
         bundled.check("list of what is inside", lambda: sbom.fault(json.loads(_text(bundle / SBOM)), _inside(bundle))),
         by_schema("CycloneDX's schema", lambda: sbom.schema_fault(_text(bundle / SBOM))),
@@ -84,7 +85,7 @@ def _quadlet_fault(bundle: Path) -> str:
     units = sorted(bundle.glob("*.container"))
     if len(units) != 1:
         return f"there are {len(units)} units, not one"
-    return container_units.quadlet_fault(_text(units[0]), _compose(bundle)["services"]["server"]["image"])
+    return services.quadlet_fault(_text(units[0]), _compose(bundle)["services"]["server"]["image"])
 
 
 def _package_fault(package: Path) -> str:

@@ -50,7 +50,7 @@ MAPPED = {
 }
 SAME = 0.01  # nats: what unfolded constants and other kernels may move predictions by
 TIMEOUT_S = 600.0
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 
 
@@ -142,7 +142,11 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "logits.npz"
         said = _python(
-            "-m", "tasks.targets.ort_run", str(model.resolve()), str(out), told={"rows": rows, "entries": dict(entries)}
+            "-m",
+            "tasks.targets.onnx_run",
+            str(model.resolve()),
+            str(out),
+            told={"rows": rows, "entries": dict(entries)},
         )
         with np.load(out, allow_pickle=False) as kept:
             return [kept[name] for name in kept.files], json.loads(said.splitlines()[-1])

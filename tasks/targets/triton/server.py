@@ -1,7 +1,7 @@
 """Triton's own server in a child process: its environment, started on loopback, asked over HTTP, stopped whole.
 
 The server is that of the wheel `nvidia-pytriton`, which has the Python backend and no other. Its environment is apart,
-as the backend answers wrongly with NumPy 2. `python -m tasks.targets.triton_server` makes it.
+as the backend answers wrongly with NumPy 2. `python -m tasks.targets.triton.server` makes it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import psutil
 from tasks.errors import ResourceError, UnsupportedError
 
 VARIABLE = "EDGEWRIGHT_TRITON"
-COMMAND = "python -m tasks.targets.triton_server"
-REQUIREMENTS = Path(__file__).with_name("templates") / "triton" / "requirements.txt"
+COMMAND = "python -m tasks.targets.triton.server"
+REQUIREMENTS = Path(__file__).parents[1] / "templates" / "triton" / "requirements.txt"
 INSIDE = "lib/python*/site-packages/pytriton/tritonserver"
 SYSTEM = "/usr/bin:/usr/local/bin"  # where a Python with a shared library is, which the backend's stub loads
 INSTALL_S, START_S, STOP_S, ASK_S = 1800.0, 180.0, 20.0, 180.0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.packaging.manifest import Contents
-from tasks.targets.pins import Pin
+from tasks.targets.container.pins import Pin
 
 VERSION = "1.6"
 NAMESPACE = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562's for object identifiers
