@@ -34,7 +34,7 @@ SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart
 ENV := .venv/.ready
 SET = $(if $(MODEL),--model '$(MODEL)') $(if $(TARGET),--target '$(TARGET)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds bench-mixed ui serve loadtest route promote ab rollback status clients drill drill-requests drill-deploy monitor live weekly bench-monitor deploy deploy-to placement clean
+.PHONY: help env lock run repro search advise test test-fast check gate scorecard bench bench-aa bench-rulers bench-serve bench-router bench-search bench-kinds bench-mixed ui serve loadtest route promote ab rollback status clients drill drill-requests drill-deploy drill-firmware drill-cores drill-containers lane monitor live weekly bench-monitor deploy deploy-to placement clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -174,6 +174,18 @@ drill-requests: $(ENV)  ## 10,000 requests of any kind to one server: no fault, 
 
 drill-deploy: $(ENV)  ## the last run's winners bundled for every target, validated, started where they run, compared
 	python -m tests.drill.deploy
+
+lane: $(ENV)  ## what needs tools of Debian's own, which it installs (LANE=fast|android|containers|firmware|cluster|triton|provider)
+	python -m tests.drill.lanes $(or $(LANE),$(error say which: make lane LANE=firmware))
+
+drill-firmware: $(ENV)  ## a board's update killed between every two steps, refused, unhealthy: always one good slot (Debian's tools)
+	python -m tests.drill.firmware
+
+drill-cores: $(ENV)  ## runtimes for arm64 on emulated Cortex-A53, A72 and A76: which runs where, answers as here (Debian's tools)
+	python -m tests.drill.cores
+
+drill-containers: $(ENV)  ## the images of all frameworks built, started, asked, stopped under load (Debian's tools, root)
+	python -m tests.drill.containers
 
 bench-monitor: $(ENV)  ## a window of a million rows, false alarms, what is found, what the log costs
 	python -m tests.bench.watching

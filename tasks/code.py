@@ -25,7 +25,7 @@ from tasks.run.workspace import Workspace
 
 STAGES = (
     "detect", "fetch", "data", "reference", "assess", "convert", "tune", "evaluate", "ceiling", "benchmark",
-    "place", "recommend", "gate", "package", "report", "track",
+    "place", "recommend", "gate", "package", "report", "track", "bundle",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def listings(root: Path, backends: Iterable[str] = (), targets: Iterable[str] = 
     """Lines `sha256  file` per stage and backend, of a backend `pin  package` too; keys are paths in artifacts/code.
 
     `backends` are those that are used; of one outside of the table whose package is not under `root`, its own file.
-    `targets` are modules of kinds of targets outside of their table, whose own files the stage `assess` runs.
+    `targets` are modules of kinds of targets outside of their table, whose own files `assess` and `bundle` run.
     """
     modules = MODULES | {name: module_of(name) for name in backends}
     ours = {name: module for name, module in modules.items() if (root / source_of(root, module)).is_file()}
@@ -47,7 +47,8 @@ def listings(root: Path, backends: Iterable[str] = (), targets: Iterable[str] = 
         found[Path("backends") / f"{name}.txt"] += pinned
     for module in targets:
         own = source_of(root, module)
-        found[Path("assess.txt")] += _listing(root, [own if (root / own).is_file() else _origin(module)])
+        for stage in ("assess", "bundle"):
+            found[Path(f"{stage}.txt")] += _listing(root, [own if (root / own).is_file() else _origin(module)])
     away = {name: module for name, module in modules.items() if name not in ours}
     return found | {
         Path("backends") / f"{name}.txt": _listing(root, [_origin(module)]) for name, module in away.items()

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tasks.backends.base import Work
+from tasks.backends.table import backend
 from tasks.kinds.image_classifier import digits
 from tasks.kinds.text_encoder import checkpoint
 from tasks.kinds.text_encoder.checkpoint import Encoder
@@ -77,3 +79,20 @@ def classifier(folder: Path) -> Path:
     contents("image-classifier").write(folder / CONTENTS)
     write_manifest(folder)
     return folder
+
+
+def product(folder: Path, runtime: str) -> Path:
+    """One product with ones as a runtime's artifact: four ones in, four fours out."""
+    source = folder / "source"
+    source.mkdir(parents=True)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="p")]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, source / "model.onnx")
+    recipe = make.recipe(backend=runtime, precision="fp32", method="default", group_size=0)
+    made = folder / "model"
+    made.mkdir()
+    backend(runtime).convert(Work(model=source, calibration=(), threads=1, family="arrays"), recipe, made)
+    return made

@@ -22,6 +22,7 @@ from tasks.records.artifact import Artifact, Check, Package
 from tasks.records.base import Quantity, Reading, Support, write_text
 from tasks.records.hardware import Accelerator, Cache, Conditions, Hardware
 from tasks.records.model import ModelProfile
+from tasks.records.placement import Placement
 from tasks.records.plan import FrameworkChoice, PlanEntry, Recipe, Selection
 from tasks.records.quality import Evaluation
 from tasks.records.scores import Recommendation
@@ -385,17 +386,24 @@ def selection() -> Selection:
     return Selection(device="host", path=path, ranking=ranking)
 
 
-def scores(parameters: Params | None = None) -> Scores:
+def scores(parameters: Params | None = None, placements: dict[str, Placement] | None = None) -> Scores:
     """What the terminal shows."""
     parameters = parameters or params()
     artifacts = {name: artifact(name) for name in GIVEN}
     evaluations = {name: evaluation(name) for name in GIVEN}
     benchmarks = make.in_turns({name: benchmark(name) for name in GIVEN}, "torch-fp32")
-    rows = scorecard(catalogue(), parameters, plan(), artifacts, evaluations, benchmarks, {name: [] for name in GIVEN})
+    clean: dict[str, list[str]] = {name: [] for name in GIVEN}
+    rows = scorecard(catalogue(), parameters, plan(), artifacts, evaluations, benchmarks, clean, placements)
     found = rank.recommend(catalogue(), rows, parameters.reference, parameters.recommend.weights)
     near = (closeness(artifacts[name], benchmarks[name], model(), make.ceiling()) for name in GIVEN)
     steps = progress(catalogue(), rows, parameters.reference, [one.variant for one in found.ranking], tuned())
-    found = found.model_copy(update={"closeness": tuple(one for one in near if one is not None), "progress": steps})
+    found = found.model_copy(
+        update={
+            "closeness": tuple(one for one in near if one is not None),
+            "progress": steps,
+            "placements": placements or {},
+        }
+    )
     return Scores(found, judge(found, parameters), artifacts, evaluations, benchmarks)
 
 

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.errors import EXIT_BAD_INPUT
 from tests import ROOT
+from tests.drill import lanes
+from tests.drill.lanes import LANES
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAKE = re.compile(r'make( -s)? [a-z]+( [A-Z_]+=\S+)*( >>? ("\$GITHUB_STEP_SUMMARY"|[a-z]+\.md))?')
@@ -29,8 +32,20 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
         yield from job["steps"]
 
 
-def test_both_workflows_are_there() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "gates.yml"]
+def test_the_workflows_are_there() -> None:
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "deploy.yml", "gates.yml"]
+
+
+def test_every_lane_but_the_fast_one_runs_by_label_and_each_night() -> None:
+    jobs = load(ROOT / ".github/workflows/deploy.yml")["jobs"]
+    assert set(jobs["lanes"]["strategy"]["matrix"]["lane"]) == set(LANES) - {"fast"}
+    assert "'deploy'" in jobs["lanes"]["if"]
+    assert "if" not in jobs["fast"]
+
+
+def test_a_lane_that_is_not_known_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lanes.main(["nobody"]) == EXIT_BAD_INPUT
+    assert "allowed: fast, android" in capsys.readouterr().err
 
 
 def test_the_schema_is_kept_and_can_be_broken(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ NO_VARIANTS = Path(__file__).with_name("no_variants.yaml")  # the effective file
 COMPOSE = "compose"  # writes the parameters that the others read
 ORDER = (
     COMPOSE, "code", "detect", "fetch", "data", "reference", "assess", "convert", "tune", "evaluate", "ceiling",
-    "benchmark", "place", "recommend", "gate", "package", "report", "track",
+    "benchmark", "place", "recommend", "gate", "package", "report", "track", "bundle",
 )  # fmt: skip
 
 _repos = threading.local()

@@ -43,10 +43,42 @@ def _made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_made")
 def test_a_variant_is_placed_and_its_record_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--variant", "onnx-int8", "--device", "cpu"]) == EXIT_OK
+    stale = SPACE.placement("gone")
+    stale.parent.mkdir()
+    stale.write_text("{}")
+    assert main(["--record"]) == EXIT_OK
     found = Placement.read(SPACE.placement("onnx-int8"))
     assert (found.resolved, found.fallbacks) == ("CPUExecutionProvider", ())
+    assert "onnx-int8: CPUExecutionProvider" in capsys.readouterr().out
+    assert not stale.exists()
+
+
+@pytest.mark.usefixtures("_made")
+def test_what_is_asked_by_hand_leaves_the_records_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--variant", "onnx-int8", "--device", "cpu"]) == EXIT_OK
+    assert not SPACE.placement("onnx-int8").exists()
     assert "CPUExecutionProvider" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_made")
+def test_one_that_does_not_open_costs_the_others_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = SPACE.artifact_files("onnx-int4")
+    broken.mkdir(parents=True)
+    (broken / "model.onnx").write_bytes(b"no model")
+    artifact("onnx-int4", recipe=recipe(backend="onnx")).write(SPACE.artifact_record("onnx-int4"))
+    assert main(["--record"]) == EXIT_OK
+    assert SPACE.placement("onnx-int8").exists()
+    assert not SPACE.placement("onnx-int4").exists()
+    assert "onnx-int4: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_made")
+def test_the_device_that_tuning_chose_is_the_one_asked_for() -> None:
+    SPACE.settings("onnx").parent.mkdir(parents=True)
+    SPACE.settings("onnx").write_text('{"device": "NoSuchProvider"}')
+    assert main(["--record"]) == EXIT_OK
+    found = Placement.read(SPACE.placement("onnx-int8"))
+    assert (found.requested, [one.kind for one in found.fallbacks]) == ("NoSuchProvider", ["library"])
 
 
 @pytest.mark.usefixtures("_made")

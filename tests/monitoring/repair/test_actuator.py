@@ -101,6 +101,18 @@ def test_a_monitor_beside_a_router_sees_its_versions_its_server_and_its_metrics(
     assert window.problems == {}
 
 
+def test_another_device_is_one_that_is_here_and_in_the_end_the_processor(one: Rig) -> None:
+    defaults = DEFAULTS.model_copy(update={"accelerators": ("GPU",)})
+    acting = RouterActuator(one.store, defaults, list)
+    acting.apply("device", QUIET, "the processor is hot")
+    assert serving(one)[1] == "device GPU"
+    acting.apply("device", QUIET, "no better there")
+    assert serving(one)[1] == "device CPU"
+    acting.undo("device", "a test")
+    with pytest.raises(ImpossibleError, match="no other device"):
+        actuator(one).apply("device", QUIET, "a test")
+
+
 def test_every_repair_is_in_the_book_of_the_router(one: Rig) -> None:
     book = transitions(one.folder / TRANSITIONS)
     assert any("is to take over at once" in line.why for line in book)

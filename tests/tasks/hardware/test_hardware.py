@@ -177,7 +177,7 @@ def test_network_ignores_the_loopback() -> None:
 
 
 REQUIRED = (
-    "intel-box", "nvidia-server", "apple-silicon-mac", "iphone", "android-phone", "raspberry-pi",
+    "intel-box", "nvidia-server", "apple-silicon-mac", "iphone", "android-phone", "raspberry-pi", "raspberry-pi-4",
     "edge-tpu", "cloud-edge",
 )  # fmt: skip
 

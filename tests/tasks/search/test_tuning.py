@@ -70,13 +70,19 @@ class Machine:
     def __init__(self) -> None:
         self.seen: list[dict[str, str]] = []
         self.broken = ""
+        self.absent = "none"
+        self.devices: dict[str, float] = {}  # times as fast as the processor
 
     def __call__(self, name: str, request: MeasureRequest) -> Times:
         change = request.opening.settings
         self.seen.append(change)
         if self.broken in change:
             raise ChildError("was ended by SIGSEGV", kind="killed")
-        speed = 100.0 * (1.2 if change.get("n_ubatch") == "128" else 1.0)
+        if change.get("device") == self.absent:
+            raise ChildError("its driver is not there", kind="failed")
+        speed = (
+            100.0 * (1.2 if change.get("n_ubatch") == "128" else 1.0) * self.devices.get(change.get("device", ""), 1.0)
+        )
         wave = 1 + 0.002 * (len(self.seen) % 3)
         samples = {"prefill_tokens_per_s": [speed * wave] * 2, "decode_tokens_per_s": [speed / wave]}
         return Times(samples=samples, disturbance=make.disturbance())
@@ -87,7 +93,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(guard, "DEVICE_LOCK", tmp_path / "lock")
     Prompts(short=((1, 2),), long=((1, 2),)).write(Workspace().data / files.PROMPTS)
-    Workspace().hardware.write_text("{}")
+    make.hardware().write(Workspace().hardware)
+    make.profile().write(Workspace().profile)
     make.fetched(Workspace())
     made = Machine()
     monkeypatch.setattr(Passes, "time", made)
@@ -150,3 +157,41 @@ def test_the_budget_is_kept_and_none_means_defaults(machine: Machine) -> None:
 
 def test_backends_without_a_timed_candidate_keep_their_defaults(machine: Machine) -> None:
     assert run()["openvino"].reason == "defaults: no candidate of it is timed on this device"
+
+
+def with_gpu() -> None:
+    """A machine with a GPU that llama.cpp's build may drive."""
+    gpu = {"kind": "gpu", "name": "Some GPU", "runtime": "cuda", "available": True}
+    make.hardware(accelerators=(gpu,)).write(Workspace().hardware)
+
+
+@pytest.mark.parametrize(("faster", "kept"), [(1.5, {"device": "GPU", "n_ubatch": "128"}), (0.9, {"n_ubatch": "128"})])
+def test_a_device_that_is_there_is_tried_and_stays_where_it_gains(
+    machine: Machine, faster: float, kept: dict[str, str]
+) -> None:
+    with_gpu()
+    machine.devices = {"GPU": faster}
+    found = run()["gguf"]
+    assert found.settings == kept
+    [trial] = [one for one in found.trials if one.settings == {"device": "GPU"}]
+    assert trial.speedups["decode_tokens_per_s"] == pytest.approx(faster, rel=0.02)
+
+
+def test_a_device_that_opens_nothing_is_left_out_with_the_reason(machine: Machine) -> None:
+    with_gpu()
+    machine.absent = "GPU"
+    found = run()["gguf"]
+    assert found.settings == {"n_ubatch": "128"}
+    [trial] = [one for one in found.trials if one.settings == {"device": "GPU"}]
+    assert "its driver is not there" in trial.reason
+
+
+def test_a_device_that_is_asked_for_is_taken_and_the_rest_is_tuned_on_it(machine: Machine) -> None:
+    with_gpu()
+    found = run(accelerate={"device": "gpu"})["gguf"]
+    assert found.settings == {"device": "GPU", "n_ubatch": "128"}
+    assert all(one.get("device") == "GPU" for one in machine.seen)
+    assert run(accelerate={"device": "npu"})["gguf"].settings == {"n_ubatch": "128"}  # there is none
+    machine.seen.clear()
+    assert run(accelerate={"device": "gpu"}, tune={"budget_s": 0.0})["gguf"].settings == {"device": "GPU"}
+    assert machine.seen == []

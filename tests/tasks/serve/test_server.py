@@ -54,3 +54,15 @@ def test_a_port_that_is_taken_is_refused_in_words(made: Path, running: Running, 
     assert command.main(["--package", str(made), "--port", taken, "--log", str(tmp_path)]) == 2
     assert f"cannot listen at 127.0.0.1:{taken}" in "".join(capfd.readouterr())
     assert running.post("/v1/completions", {"prompt": "word", "max_tokens": 4}).status_code == 200
+
+
+def test_a_device_that_is_not_there_is_fallen_back_from_and_told(made: Path, tmp_path: Path) -> None:
+    with server(tmp_path, made, words=("--device", "GPU")) as one:
+        assert one.post("/v1/completions", {"prompt": "word", "max_tokens": 4}).status_code == 200
+        assert one.metric("edgewright_fallback") == 1.0
+        assert "GPU fell back to CPU" in one.errors.read_text()
+        assert Address.read(one.log / "address.json").options.device == "GPU"
+
+
+def test_as_it_was_measured_nothing_falls_back(running: Running) -> None:
+    assert running.metric("edgewright_fallback") == 0.0
