@@ -15,6 +15,9 @@ from tasks.records.bundles import Compared
 from tasks.targets.base import Shipped
 
 TOKENS = 48  # of each probe
+# By so much, in nats (or logits of one row), two tokens may be apart and change places where a kernel rounds otherwise:
+# in a batch, or compiled for other instructions. Twice the step of bfloat16 at 16 to 32.
+TIE = 0.25
 Rows = list[Logits]
 
 

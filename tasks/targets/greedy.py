@@ -14,13 +14,12 @@ from tasks.backends.table import tokens
 from tasks.hardware import cores
 from tasks.kinds.causal_lm.predicting import until
 from tasks.packaging.manifest import Contents
-from tasks.targets.answers import tokenizer_of
+from tasks.targets.answers import TIE, tokenizer_of
 from tasks.targets.base import Shipped
 
 PROMPT = 32  # tokens of a probe that are given
 NEW = 16  # tokens that are asked for
 CONFIGS = ("generation_config.json", "genai_config.json", "config.json")  # any of which may name the ends
-TIE = 0.25  # logit; that two tokens may be apart and change places: twice the step of bfloat16 at 16 to 32
 GREEDY = Sampling(temperature=0.0)
 
 

@@ -49,7 +49,7 @@ START_S = 60
 WITHIN_S = 420.0  # for a build beside other stages; a first image of llama.cpp, which is compiled, takes longer
 # llama.cpp of the image is compiled for more processors than this one, and its kernels round otherwise: in nats, more
 # than twice as far apart as two tokens were whose order that changed.
-COMPILES, NEAR = "gguf", 0.1
+COMPILES = "gguf"
 # Of a runtime that is slow without an accelerator, which no container has (MLX without Metal): it is not to be started
 # again while it works.
 SLOW = {"probe_s": 30.0, "hang_s": 120.0, "deadline_s": 600.0}
@@ -142,7 +142,7 @@ def target(name: str, device: str) -> Image:
 
 def near(shipped: Shipped) -> float:
     """How close two tokens have to be (nats) to count as one: above 0 only where the image compiles its own kernels."""
-    return NEAR if shipped.contents.backend == COMPILES else 0.0
+    return answers.TIE if shipped.contents.backend == COMPILES else 0.0
 
 
 def sources(contents: Contents, out: Path) -> None:
