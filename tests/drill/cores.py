@@ -1,13 +1,15 @@
 """make drill-cores: what runs on which core of a board: runtimes for arm64 on emulated Cortex-A53, A72, A76.
 
 QEMU runs Debian's Python for arm64 with the wheels of the locked versions, and llama.cpp cross-built; nothing is
-started as root and nothing of the system is changed. Each runtime reads the same prompt with the sample's int8 on each
-core, and the likeliest next token must be that of this machine. A program with dot products of 8-bit numbers must end
+started as root and nothing of the system is changed. Each runtime reads the same prompt with the sample on each core,
+and the likeliest next token must be that of this machine; so must be what the server's own engine writes by OpenVINO, which
+without SVE cannot batch and takes turns. A program with dot products of 8-bit numbers must end
 on the cores that lack them, so that a core is more than a name. Emulated times say nothing and are not shown.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.backends.sampling import Sampling
 from tasks.backends.table import tokens
 from tasks.errors import ResourceError, UnsupportedError
 from tasks.hardware import profiles
@@ -46,7 +49,8 @@ CORES: Mapping[str, tuple[str, str, str]] = {
 VARIANTS = {"openvino": "openvino-int8", "onnx": "onnx-int8", "gguf": "gguf-q4_k_m"}
 WHEELS = (
     "numpy", "openvino", "openvino-genai", "openvino-tokenizers", "openvino-telemetry", "onnxruntime", "flatbuffers",
-    "protobuf", "packaging", "typing-extensions", "diskcache", "jinja2", "markupsafe",
+    "protobuf", "packaging", "typing-extensions", "diskcache", "jinja2", "markupsafe", "pydantic", "pydantic-core",
+    "annotated-types", "typing-inspection", "psutil", "pyyaml",
 )  # fmt: skip
 PLATFORMS = ("manylinux_2_28", "manylinux_2_31", "manylinux_2_34", "manylinux_2_35", "manylinux2014")
 DEBS = "python3-minimal,libpython3.11-stdlib,python3.11,libstdc++6,libgomp1,zlib1g,libffi8,ca-certificates"
@@ -88,12 +92,30 @@ model = llama_cpp.Llama(sys.argv[1] + "/model.gguf", n_ctx=64, n_threads=1, verb
 model.eval(IDS); logits = np.array(llama_cpp.llama_get_logits(model.ctx)[: model.n_vocab()])
 """,
 }
+# Our own server's engine: without SVE it may not batch, and takes turns.
+SERVED = """
+import sys
+from pathlib import Path
+from tasks.backends.openvino.device import takes_turns
+from tasks.backends.sampling import Sampling
+from tasks.backends.sampling import Sampling
+from tasks.backends.table import tokens
+engine = tokens("openvino").engine(Path(sys.argv[1]), 1, 2, 64, {})
+engine.add(0, IDS, NEW, Sampling(temperature=0.0))
+made = []
+while len(made) < NEW:
+    made += [one.token for one in engine.step()]
+import json; print("SAID", json.dumps([made, takes_turns()]), flush=True)
+"""
+NEW = 3
 SAID = 'import json; print("SAID", json.dumps([int(logits.argmax()), float(logits.max())]), flush=True)\n'
 
 LIMITS = {
     "cores": Limit(least=len(CORES)),
     "answers": Limit(least=len(CORES) * len(VARIANTS)),
     "answers_apart": Limit(most=0),
+    "engines_that_took_turns": Limit(least=len(CORES)),
+    "texts_apart": Limit(most=0),
     "dot_products_ended_on_old_cores": Limit(least=2),
     "dot_products_ran_on_new_cores": Limit(least=1),
 }
@@ -110,7 +132,7 @@ class Emulated:
     def run(self, core: str, cpuinfo: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """A program of that folder on a core; its code is negative where a signal ended it."""
         environment = {
-            "PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONPATH": str(self.wheels),
+            "PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONPATH": f"{self.wheels}:{ROOT}",
             "PYTHONDONTWRITEBYTECODE": "1", "LLAMA_CPP_LIB_PATH": str(self.llama), "OPENVINO_LOG_LEVEL": "0",
             "LD_LIBRARY_PATH": f"{self.llama}:{self.wheels}/openvino/libs",
         }  # fmt: skip
@@ -143,11 +165,23 @@ def emulated() -> Emulated:
     if not wheels.is_dir():
         _wheels(wheels)
     tell("llama.cpp for arm64")
-    return Emulated(root, wheels, crossbuilt.build())
+    return Emulated(root, wheels, _named(crossbuilt.build(), cache / "llama"))
+
+
+def _named(libraries: Path, out: Path) -> Path:
+    """Links to libraries under the names by which they are looked for: libllama.so and libllama.so.0."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    for file in libraries.glob("lib*.so*"):
+        stem = file.name.split(".so")[0]
+        for name in {f"{stem}.so", f"{stem}.so.0"}:
+            (out / name).symlink_to(file)
+    return out
 
 
 def _digest() -> str:
-    return "wheels-" + "-".join(version(name) for name in ("openvino", "onnxruntime", crossbuilt.PACKAGE))
+    wanted = [f"{name} {version(name)}" for name in (*WHEELS, crossbuilt.PACKAGE) if name != "openvino-telemetry"]
+    return f"wheels-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
 
 
 def _wheels(out: Path) -> None:
@@ -213,6 +247,25 @@ def here(runtime: str, artifact: Path) -> int:
         scorer.close()
 
 
+def written(artifact: Path) -> list[int]:
+    """The first tokens that our engine writes on this machine."""
+    engine = tokens("openvino").engine(artifact, 1, 2, 64, {})
+    engine.add(0, IDS, NEW, Sampling(temperature=0.0))
+    made = list[int]()
+    while len(made) < NEW:
+        made += [one.token for one in engine.step()]
+    engine.close()
+    return made
+
+
+def _script(text: str) -> str:
+    return text.replace("IDS", json.dumps(list(IDS))).replace("NEW", str(NEW))
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["nothing was said"])[-1][:90]
+
+
 def drill(folder: Path) -> Figures:
     """Every runtime on every core."""
     workspace = Workspace(ROOT / "artifacts")
@@ -225,6 +278,7 @@ def drill(folder: Path) -> Figures:
         raise ResourceError(f"artifacts/ has no variant of {', '.join(absent)}; `make run` makes them")
     arm = emulated()
     expected = {runtime: here(runtime, artifact) for runtime, artifact in made.items()}
+    spoken = written(made["openvino"])
     program = folder / "dot"
     (folder / "dot.c").write_text(DOT)
     _run(["aarch64-linux-gnu-gcc", "-march=armv8.2-a+dotprod", "-static", "-o", str(program), str(folder / "dot.c")])
@@ -239,8 +293,7 @@ def drill(folder: Path) -> Figures:
         found["dot_products_ended_on_old_cores"] += not has_dot and ended in (SIGILL, 128 - SIGILL)
         print(f"{device:<16}{core:<12}{'dot':<10}{'':<10}{'runs' if ended == 0 else f'ended with code {ended}'}")
         for runtime, artifact in made.items():
-            script = FORWARD[runtime].replace("IDS", json.dumps(list(IDS))) + SAID
-            done = arm.python(core, info, script, str(artifact))
+            done = arm.python(core, info, _script(FORWARD[runtime]) + SAID, str(artifact))
             said = re.search(r"^SAID (.*)$", done.stdout, re.MULTILINE)
             token, logit = json.loads(said[1]) if said else (None, None)
             found["answers"] += token is not None
@@ -248,10 +301,17 @@ def drill(folder: Path) -> Figures:
             told = (
                 f"token {token}, logit {logit:.4f}; here {expected[runtime]}"
                 if said
-                else f"code {done.returncode}: {(done.stderr.strip().splitlines() or ['nothing'])[-1][:90]}"
+                else f"code {done.returncode}: {_last(done.stderr)}"
             )
             answer = "none" if token is None else "equal" if token == expected[runtime] else "APART"
             print(f"{device:<16}{core:<12}{runtime:<10}{answer:<10}{told}", flush=True)
+        done = arm.python(core, info, _script(SERVED), str(made["openvino"]))
+        said = re.search(r"^SAID (.*)$", done.stdout, re.MULTILINE)
+        text, turns = json.loads(said[1]) if said else ([], _last(done.stderr))
+        found["engines_that_took_turns"] += said is not None and bool(turns)
+        found["texts_apart"] += text != spoken
+        answer = "equal" if text == spoken else "APART"
+        print(f"{device:<16}{core:<12}{'served':<10}{answer:<10}{turns}", flush=True)
     return {name: float(count) for name, count in found.items()}
 
 
