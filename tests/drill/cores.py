@@ -2,8 +2,8 @@
 
 QEMU runs Debian's Python for arm64 with the wheels of the locked versions, and llama.cpp cross-built; nothing is
 started as root and nothing of the system is changed. Each runtime reads the same prompt with the sample on each core,
-and the likeliest next token must be that of this machine; so must be what the server's own engine writes by OpenVINO, which
-without SVE cannot batch and takes turns. A program with dot products of 8-bit numbers must end
+and the likeliest next token must be that of this machine; so must be what the server's own engine writes by OpenVINO,
+which without SVE cannot batch and takes turns. A program with dot products of 8-bit numbers must end
 on the cores that lack them, so that a core is more than a name. Emulated times say nothing and are not shown.
 """
 

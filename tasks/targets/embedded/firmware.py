@@ -27,6 +27,7 @@ MODEL, DESCRIPTION, SIGNATURE = "model.tar", "sw-description", "sw-description.s
 SLOTS = ("a", "b")
 COPIES = {"a": "copy1", "b": "copy2"}  # SWUpdate's selection for each slot
 LIMIT_S = 300  # for a tool
+CHECK_S = 60  # for one that only reads what was made
 TRIES = 6  # of one that leaves with 1 for no reason, about once in five
 HEADER, ALIGN = "070702", 4  # of cpio with checksums
 END = "TRAILER!!!"
@@ -311,13 +312,19 @@ def _asked_again(command: Sequence[str], scratch: Path) -> str:
 
 
 def _said(command: Sequence[str], scratch: Path) -> str:
-    """What a tool complains of; empty where it leaves with 0."""
-    found = subprocess.run(
-        list(command), capture_output=True, text=True, timeout=LIMIT_S, check=False, stdin=subprocess.DEVNULL,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(scratch), "HOME": str(scratch)},
-    )  # fmt: skip
-    if found.returncode == 0:
+    """What a tool complains of, also where it hangs after that, as SWUpdate may; empty where it leaves with 0."""
+    try:
+        found = subprocess.run(
+            list(command), capture_output=True, text=True, timeout=CHECK_S, check=False, stdin=subprocess.DEVNULL,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(scratch), "HOME": str(scratch)},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        said, ended = b"".join(filter(None, (error.stderr, error.stdout))).decode(errors="replace"), None
+    else:
+        said, ended = found.stderr + found.stdout, found.returncode
+    if ended == 0:
         return ""
-    lines = [line.strip() for line in (found.stderr + found.stdout).splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line or "rror" in line] or lines
-    return errors[0][:300] if errors else f"exit code {found.returncode}"
+    without = f"exit code {ended}" if ended is not None else f"it did not end within {CHECK_S} s"
+    return errors[0][:300] if errors else without
