@@ -62,7 +62,14 @@ def watch(addresses: Sequence[Address], energy_before: float | None = None, seco
             sorted({_core(everybody[pid]) for pid, share in used.items() if share > CROWDED and pid not in own} - {-1})
         ),
         throttled=None if throttled is None or again is None else again > throttled,
+        on_battery=_on_battery(),
     )
+
+
+def _on_battery() -> bool | None:
+    """Whether the machine lives on its battery, which lowers clocks; None where it has none, or does not tell."""
+    found = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    return None if found is None or found.power_plugged is None else not found.power_plugged
 
 
 def read_energy() -> float | None:

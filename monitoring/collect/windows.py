@@ -65,6 +65,7 @@ class Machine(Record):
     total_memory_mb: float | None = None
     crowded: tuple[int, ...] = ()  # processors that others keep busy
     throttled: bool | None = None
+    on_battery: bool | None = None  # None where there is none
 
 
 class Counted(Record):

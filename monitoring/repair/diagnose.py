@@ -170,11 +170,13 @@ def _batch(metric: str, windows: Sequence[Window], machine: Machine, setting: Se
 
 
 def _throttled(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> Cause | None:
-    if not machine.throttled:
+    hot = "the processor lowered its clock because of heat while it was watched" if machine.throttled else ""
+    said = hot or ("the machine runs on its battery, which lowers clocks" if machine.on_battery else "")
+    if not said:
         return None
-    said = "the processor lowered its clock because of heat while it was watched"
     device: tuple[Step, ...] = ("device",) if setting.accelerators else ()
-    return Cause(name="throttling", trouble="slow", weight=0.8, evidence=said, steps=(*device, "threads", "smaller"))
+    name, weight = ("throttling", 0.8) if hot else ("battery", 0.5)
+    return Cause(name=name, trouble="slow", weight=weight, evidence=said, steps=(*device, "threads", "smaller"))
 
 
 def _new_version(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> Cause | None:

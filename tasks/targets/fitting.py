@@ -82,51 +82,76 @@ def changes(found: Exceeding, candidates: Iterable[Candidate]) -> tuple[Change, 
 
 def fewer_bits(found: Exceeding) -> Change | None:
     """As many bits a weight as fit."""
-    room = (found.budget_mb - found.rest_mb) / found.weights_mb
-    bits = math.floor(found.bits * room * 10) / 10
+    bits = _bits(found, found.weights_mb)
     if bits < LEAST_BITS:
         return None
-    told = "quality is not predicted: that of the bundle is not known"
-    if found.divergence is not None:
-        predicted = found.divergence * 4 ** (found.bits - bits)
-        told = f"mean KL about {predicted:.2g} nats, predicted from {found.divergence:.2g}"
     return Change(
         what=f"{bits:.1f} bits a weight on average, scales included, in place of {found.bits:.1f}",
         size_mb=round(found.rest_mb + found.weights_mb * bits / found.bits, 1),
         measured=False,
-        quality=told,
+        quality=_of_bits(found, bits),
+    )
+
+
+def _bits(found: Exceeding, weights_mb: float) -> float:
+    """Bits a weight, on average, that so much of weights may have within the budget; to a tenth, rounded down."""
+    return math.floor(found.bits * (found.budget_mb - found.rest_mb) / weights_mb * 10) / 10
+
+
+def _of_bits(found: Exceeding, bits: float) -> str:
+    if found.divergence is None:
+        return "quality is not predicted: that of the bundle is not known"
+    predicted = found.divergence * 4 ** (found.bits - bits)
+    return f"mean KL about {predicted:.2g} nats, predicted from {found.divergence:.2g}"
+
+
+def _and_bits(found: Exceeding, what: str, weights_mb: float, cost: str) -> Change | None:
+    """A change that does not fit alone, together with fewer bits; `weights_mb` are left by it at the bits of now."""
+    bits = _bits(found, weights_mb)
+    if not LEAST_BITS <= bits < found.bits:
+        return None
+    return Change(
+        what=f"{what} and {bits:.1f} bits a weight in place of {found.bits:.1f}",
+        size_mb=round(found.rest_mb + weights_mb * bits / found.bits, 1),
+        measured=False,
+        quality=f"of the bits: {_of_bits(found, bits)}; of the rest: {cost}",
     )
 
 
 def fewer_layers(found: Exceeding) -> Change | None:
-    """As many layers as fit."""
+    """As many layers as fit; half of them and fewer bits, where too few would be left."""
     layers, body = found.profile.layers, found.weights_mb - found.embedding_mb
     if not layers or body <= 0:
         return None
+    cost = "not predicted: it has to be trained again without them, and measured"
     room = found.budget_mb - found.rest_mb - found.embedding_mb
     kept = math.floor(room / (body / layers))
     if kept < layers * PLANNED_SHARE:
-        return None
+        half = math.ceil(layers / 2)
+        return _and_bits(found, f"{half} of {layers} layers", found.embedding_mb + body * half / layers, cost)
     return Change(
         what=f"{kept} of {layers} layers",
         size_mb=round(found.rest_mb + found.embedding_mb + body * kept / layers, 1),
         measured=False,
-        quality="not predicted: it has to be trained again without them, and measured",
+        quality=cost,
     )
 
 
 def fewer_words(found: Exceeding) -> Change | None:
-    """As many entries of the vocabulary as fit."""
+    """As many entries of the vocabulary as fit; half of them and fewer bits, where too few would be left."""
     words = found.profile.vocabulary
     if not words or not found.embedding_mb:
         return None
-    room = found.budget_mb - found.rest_mb - (found.weights_mb - found.embedding_mb)
-    kept = math.floor(words * room / found.embedding_mb)
+    cost = "not predicted: texts take more tokens, and it has to be trained again on them, and measured"
+    body = found.weights_mb - found.embedding_mb
+    kept = math.floor(words * (found.budget_mb - found.rest_mb - body) / found.embedding_mb)
     if kept < words * PLANNED_SHARE:
-        return None
+        half = words // 2
+        what = f"a vocabulary of {half:,} of {words:,} pieces"
+        return _and_bits(found, what, body + found.embedding_mb * half / words, cost)
     return Change(
         what=f"a vocabulary of {kept:,} of {words:,} pieces",
         size_mb=round(found.rest_mb + found.weights_mb - found.embedding_mb * (1 - kept / words), 1),
         measured=False,
-        quality="not predicted: texts take more tokens, and it has to be trained again on them, and measured",
+        quality=cost,
     )

@@ -28,7 +28,7 @@ NEEDS: Names = {
     "tokens": (language.FILE, "openvino_model.bin", "openvino_tokenizer.xml", "openvino_detokenizer.xml"),
     "arrays": (graphs.FILE, "model.bin"),
 }
-SETTINGS: Tunable = device.SETTINGS
+SETTINGS: Tunable = device.settings()
 SLOW_WITHOUT = ""
 
 

@@ -24,6 +24,14 @@ SETTINGS: Tunable = {
     "ENABLE_CPU_PINNING": ("YES", "NO"),
     "threads": ("all", "half"),
 }
+PRECISION: Tunable = {
+    "INFERENCE_PRECISION_HINT": ("bf16", "f32")
+}  # where a processor has bfloat16, that is the default
+
+
+def settings() -> Tunable:
+    """What may be tuned here: on a processor with bfloat16 also whether products are computed in it."""
+    return SETTINGS | PRECISION if has_bf16() else SETTINGS
 
 
 ANYWHERE = ("PERFORMANCE_HINT",)  # what other devices than the CPU take of the settings
@@ -70,6 +78,12 @@ def takes_turns() -> str:
 @cache
 def _isa() -> tuple[str, ...]:
     return cpu.processor().isa
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bfloat16 here unless told otherwise."""
+    return any(one in _isa() for one in ("avx512_bf16", "amx_bf16"))
 
 
 @cache

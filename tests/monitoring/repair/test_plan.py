@@ -31,6 +31,7 @@ def before(**figures: float) -> list[Window]:
         ("inter_token_p50_ms", {"others_share": 0.9, "crowded": (0, 1, 2, 3)}, {}, {}, "other processes", "threads"),
         ("first_token_p95_ms", {"throttled": True}, {}, {}, "throttling", "threads"),
         ("first_token_p95_ms", {"throttled": True}, {"accelerators": ("GPU",)}, {}, "throttling", "device"),
+        ("first_token_p95_ms", {"on_battery": True}, {"accelerators": ("NPU",)}, {}, "battery", "device"),
         ("whole_p95_ms", {"cpu_share": 0.95}, {}, {}, "processor-bound", "smaller"),
         ("inter_token_p50_ms", {}, {"bandwidth_gb_s": 20.0, "artifact_mb": 190.0}, {}, "memory bandwidth", "smaller"),
         ("first_token_p95_ms", {}, {"artifact_mb": 9000.0}, {}, "model too large", "smaller"),

@@ -46,6 +46,20 @@ def test_nothing_is_promised_where_the_rest_alone_exceeds_the_budget() -> None:
     assert changes(exceeding(rest=60.0), [Candidate("tiny", 1.0, "pass", "")]) == ()
 
 
+def test_what_is_too_much_alone_is_planned_with_fewer_bits() -> None:
+    """A third of the size is asked for, which neither layers nor words give alone."""
+    known = exceeding(weights=113.0, embedding=30.0, rest=1.6, budget=50.0)
+    found = changes(Exceeding(known.parts, 50.0, 8.5, 0.002, known.profile), [])
+    assert [one.what for one in found] == [
+        "2.8 bits a weight on average, scales included, in place of 8.5",
+        "15 of 30 layers and 4.7 bits a weight in place of 8.5",
+        "a vocabulary of 24,576 of 49,152 pieces and 3.2 bits a weight in place of 8.5",
+    ]
+    assert all(one.size_mb <= 50.0 for one in found)
+    assert "trained again" in found[1].quality
+    assert "predicted from 0.002" in found[1].quality
+
+
 @given(
     st.floats(10, 500), st.floats(1, 200), st.floats(0.1, 30), st.floats(31, 400),
 )  # fmt: skip
