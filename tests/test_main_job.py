@@ -237,7 +237,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_variant_stays_one_variant(job
     again = call(folder, "flows.run", *change)
     assert again.returncode == 0, again.stdout + again.stderr
     after = stamps(folder)
-    tail = {"compose", "code", "detect", "assess", "tune", "recommend", "gate", "package", "report", "track"}
+    tail = {"compose", "code", "detect", "assess", "tune", "place", "recommend", "gate", "package", "report", "track"}
     ran = {name for name in after if after[name] != before.get(name)} - tail
     assert ran == {f"{verb}@gguf-q4_k_m" for verb in ("convert", "evaluate", "benchmark")}
     remade = Artifact.read(folder / Workspace().artifact_record("gguf-q4_k_m"))

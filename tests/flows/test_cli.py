@@ -26,6 +26,10 @@ FOR_DEVELOPERS = {
     "drill",
     "drill-requests",
     "drill-deploy",
+    "drill-firmware",
+    "drill-cores",
+    "drill-containers",
+    "lane",
     "clients",
 }  # they need the tools of a checkout
 

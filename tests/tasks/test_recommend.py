@@ -60,7 +60,9 @@ def test_every_planned_variant_has_a_row_with_every_metric() -> None:
         "answer_similarity_expected",
         "lookup_tokens_per_s",
         "lookup_gain",
-    }  # nobody gave answers of their own
+        "placed_share",
+        "fallbacks",
+    }  # nobody was asked where it is placed, nobody gave answers of their own
 
 
 def test_a_tail_needs_a_sample_that_carries_one() -> None:

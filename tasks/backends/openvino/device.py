@@ -31,7 +31,7 @@ PRECISION: Tunable = {
 
 def settings() -> Tunable:
     """What may be tuned here: on a processor with bfloat16 also whether products are computed in it."""
-    return SETTINGS | PRECISION if has_bf16() else SETTINGS
+    return {**SETTINGS, **PRECISION} if has_bf16() else SETTINGS
 
 
 ANYWHERE = ("PERFORMANCE_HINT",)  # what other devices than the CPU take of the settings

@@ -5,7 +5,8 @@ Any other runs in the ONNX Runtime or OpenVINO backend, as its files are.
 
 Options (`targets.NAME.options`): `slots` (requests of a batch), `context` and `max_tokens` (of a language model's
 request), `queue_delay_us` (that a batch waits for more), `queue` and `timeout_ms` (how many wait, and how long),
-`instances`, `tensor_parallel` (accelerators; more than one adds the form that vLLM's backend reads).
+`instances`, `tensor_parallel` (accelerators; more than one adds the form that vLLM's backend reads), `take_turns` (1:
+by Triton's rate limiter one execution at a time, of both forms together).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import ast
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from tasks.targets.triton.config import FILE, Serving, Tensor
 DEFAULTS = Defaults(device="host")
 OPTIONS = {
     "slots": 8, "context": 2048, "max_tokens": 256, "queue_delay_us": 20000, "queue": 64, "timeout_ms": 30000,
-    "instances": 1, "tensor_parallel": 1,
+    "instances": 1, "tensor_parallel": 1, "take_turns": 0,
 }  # fmt: skip
 MODELS, GPU, VLLM, PACKAGE = "models", "gpu", "vllm", "package"
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}  # of this project -> of Triton, for arrays
@@ -63,7 +64,7 @@ class Triton:
         """Write the repository; raises ConfigError for options, UnsupportedError for a split that is not possible."""
         told = bundled.options(self.name, shipped.options, OPTIONS)
         for name, value in told.items():
-            if value < (0 if name in ("queue_delay_us", "queue", "timeout_ms") else 1):
+            if value < (0 if name in ("queue_delay_us", "queue", "timeout_ms", "take_turns") else 1):
                 raise ConfigError(f"targets.{self.name}.options.{name}: {value} is too small; allowed: 1 or more")
         if shipped.contents.backend not in BACKENDS:
             raise UnsupportedError(self.accepts(shipped.profile, shipped.contents.recipe).reason)
@@ -128,7 +129,7 @@ def _tokens(shipped: Shipped, told: Mapping[str, int], out: Path) -> None:
     shutil.copytree(shipped.model, out / PACKAGE / "model")
     engine, serving = _engine(shipped, told), _serving(told)
     for name, decoupled in ((shipped.name, False), (f"{shipped.name}-stream", True)):
-        twin = Serving(slots=0) if decoupled else serving
+        twin = Serving(slots=0, turns=serving.turns) if decoupled else serving
         _put(out / MODELS / name, name, twin, engine, decoupled)
         version = out / MODELS / name / "1"
         version.mkdir()
@@ -154,6 +155,7 @@ def _serving(told: Mapping[str, int]) -> Serving:
         queue=told["queue"],
         timeout_us=1000 * told["timeout_ms"],
         instances=told["instances"],
+        turns=told["take_turns"] > 0,
     )
 
 
@@ -197,7 +199,7 @@ def _arrays(shipped: Shipped, told: Mapping[str, int], out: Path) -> None:
     """One model in the backend of its files, batched where its first sizes are free."""
     backend = shipped.contents.backend
     shutil.copytree(shipped.model, out / MODELS / shipped.name / "1")
-    found, plain = ports(backend, shipped.model), Serving(0, instances=told["instances"])
+    found, plain = ports(backend, shipped.model), replace(_serving(told), slots=0)
     serving, first = (_serving(told), 1) if found.batched else (plain, 0)
     inputs, outputs = (
         [Tensor(name, kind, sizes[first:] or (1,)) for name, (kind, sizes) in one.items()] for one in found
@@ -210,7 +212,8 @@ def _arrays(shipped: Shipped, told: Mapping[str, int], out: Path) -> None:
 
 
 def _words(shipped: Shipped, told: Mapping[str, int]) -> dict[str, str]:
-    return {"NAME": shipped.name, "VARIANT": shipped.contents.variant, "SLOTS": str(told["slots"])}
+    limit = f" {config.RATE_LIMIT}" if told["take_turns"] else ""
+    return {"NAME": shipped.name, "VARIANT": shipped.contents.variant, "SLOTS": str(told["slots"]), "LIMIT": limit}
 
 
 def _repository_fault(bundle: Path) -> str:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from tasks.targets.pbtxt import Field, Message, Read, Word, fault, parsed
 
 FILE = "config.pbtxt"
+RESOURCE = "EXECUTION"  # of the rate limiter: one for the whole server
+RATE_LIMIT = "--rate-limit=execution_count"  # what the server is started with, where a model asks for a resource
 BACKENDS = {"python": "model.py", "onnxruntime": "model.onnx", "openvino": "model.xml", "vllm": "model.json"}
 KINDS = ("KIND_AUTO", "KIND_CPU", "KIND_GPU", "KIND_MODEL")
 TYPES = {  # of NumPy -> of Triton
@@ -52,7 +54,20 @@ KNOWN: Mapping[str, Field] = {
     ),
     "output": Field({"name": Field(str, required=True), "data_type": _TYPE, "dims": _DIMS}, repeated=True),
     "instance_group": Field(
-        {"name": Field(str), "kind": Field(KINDS), "count": Field(int), "gpus": Field(int, repeated=True)},
+        {
+            "name": Field(str),
+            "kind": Field(KINDS),
+            "count": Field(int),
+            "gpus": Field(int, repeated=True),
+            "rate_limiter": Field(
+                {
+                    "priority": Field(int),
+                    "resources": Field(
+                        {"name": Field(str, required=True), "global": Field(bool), "count": Field(int)}, repeated=True
+                    ),
+                }
+            ),
+        },
         repeated=True,
     ),
     "dynamic_batching": Field(
@@ -98,6 +113,7 @@ class Serving:
     timeout_us: int = 0  # after which one that waits is refused; 0: never
     instances: int = 1
     kind: str = "KIND_CPU"
+    turns: bool = False  # executions of all models of the repository take turns, so that none slows another down
 
 
 def config(
@@ -106,13 +122,16 @@ def config(
 ) -> dict[str, Any]:  # fmt: skip
     """A model's configuration as a message for `pbtxt.written`."""
     batched = serving.slots > 0
+    group: dict[str, Any] = {"count": serving.instances, "kind": Word(serving.kind)}
+    if serving.turns:
+        group["rate_limiter"] = {"resources": [{"name": RESOURCE, "global": True, "count": 1}]}
     made: dict[str, Any] = {
         "name": name,
         "backend": backend,
         "max_batch_size": serving.slots,
         "input": [_tensor(one) for one in inputs],
         "output": [_tensor(one) for one in outputs],
-        "instance_group": [{"count": serving.instances, "kind": Word(serving.kind)}],
+        "instance_group": [group],
     }
     if batched:
         policy = {

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from tasks.errors import ResourceError, UnsupportedError
+from tasks.targets.triton.config import FILE, RATE_LIMIT
 
 VARIABLE = "EDGEWRIGHT_TRITON"
 COMMAND = "python -m tasks.targets.triton.server"
@@ -238,6 +239,8 @@ def _started(place: Path, repository: Path, log: Path) -> Iterator[Server]:
         *(f"--{one}-port={port}" for one, port in zip(("http", "grpc", "metrics"), ports, strict=True)),
         f"--backend-config=python,shm-region-prefix-name={prefix}",
     ]  # fmt: skip
+    if any("rate_limiter" in file.read_text(encoding="utf-8") for file in repository.glob(f"*/{FILE}")):
+        command.append(RATE_LIMIT)
     # The stub takes its packages from the first python3 on the path; ours must not come in between.
     ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     told = {name: value for name, value in os.environ.items() if name not in ours}

@@ -38,6 +38,7 @@ MATRIX = [
     ("iphone", "mlx", "llama.cpp"),
     ("android-phone", "llama.cpp", "openvino"),
     ("raspberry-pi", "llama.cpp", "openvino"),
+    ("raspberry-pi-4", "llama.cpp", "openvino"),
     ("edge-tpu", "openvino", "olive"),
     ("cloud-edge", "openvino", "olive"),
 ]

@@ -244,15 +244,19 @@ def test_the_real_server_refuses_a_broken_repository(
 
 
 @needs_server
+@pytest.mark.parametrize("turns", [0, 1])
 def test_a_language_model_answers_as_its_package_alone_together_and_streamed(
-    tmp_path: Path, tiny_model: Path, tokenizer_dir: Path
+    tmp_path: Path, tiny_model: Path, tokenizer_dir: Path, turns: int
 ) -> None:
-    shipped = replace(packages.written(tmp_path / "package", tiny_model, tokenizer_dir), options={"context": 128})
+    """With the rate limiter too, for which the real server is started otherwise."""
+    told = {"context": 128, "take_turns": turns}
+    shipped = replace(packages.written(tmp_path / "package", tiny_model, tokenizer_dir), options=told)
     out = tmp_path / "bundle"
     out.mkdir()
     TRITON.build(shipped, out)
     checks = TRITON.validate(out)
     assert not [one for one in checks if one.state == "failed"], checks
+    assert ("--rate-limit=execution_count" in (out / "README.md").read_text()) == bool(turns)
     found = TRITON.compare(shipped, out)
     assert found.state == "ok" and found.answers == 12, found.reason
     assert found.rss_anon_mb is not None and found.rss_anon_mb > 50
