@@ -71,7 +71,10 @@ LANES = {
     ),
     "provider": Lane(
         (),
-        ((*TEST, "tests/tasks/backends/test_placing.py", "tests/tasks/backends/test_devices.py"),),
+        (  # apart: the provider brings an OpenVINO of its own, which stays in a process
+            (*TEST, "tests/tasks/backends/test_placing.py"),
+            (*TEST, "tests/tasks/backends/test_devices.py"),
+        ),
         wheels=("onnxruntime-ep-openvino",),
     ),
 }  # fmt: skip

@@ -7,14 +7,14 @@ put there by design, which is why the share of FLOPs counts and not that of oper
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.backends.onnx.names import FILE
-from tasks.backends.onnx.providers import OF_KIND, OWN, offered_devices
+from tasks.backends.onnx.providers import NO_DEVICE, OF_KIND, OWN, offered_devices
 from tasks.backends.placing import AUTO, CPU, KINDS, by_device, first_line, open_sizes, transfers, why
 from tasks.records.placement import Fallback, FallbackKind, Placement
 
@@ -40,7 +40,7 @@ def placed(artifact: Path, requested: str, threads: int, options: Mapping[str, s
     """Open the model where it is asked for, and on the processor where that fails; `options` are the provider's own."""
     file = artifact / FILE if artifact.is_dir() else artifact
     devices, offered = offered_devices()
-    wanted, problem = _wanted(requested, devices)
+    wanted, problem = _wanted(requested, devices, {one.name for one in offered if one.reason == NO_DEVICE})
     fallbacks: list[Fallback] = [problem] if problem is not None else []
     session = None
     if wanted is not None:
@@ -74,7 +74,7 @@ def placed(artifact: Path, requested: str, threads: int, options: Mapping[str, s
     )
 
 
-def _wanted(requested: str, devices: Mapping[str, Any]) -> tuple[Any | None, Fallback | None]:
+def _wanted(requested: str, devices: Mapping[str, Any], empty: Collection[str]) -> tuple[Any | None, Fallback | None]:
     """The device to open with, None for the processor; and why it is not the one that was asked for."""
     if requested in (AUTO, CPU, OWN):
         best = next((devices[name] for kind in KINDS for name in OF_KIND.get(kind, ()) if name in devices), None)
@@ -83,7 +83,8 @@ def _wanted(requested: str, devices: Mapping[str, Any]) -> tuple[Any | None, Fal
     found = next((devices[name] for name in names if name in devices), None)
     if found is not None:
         return found, None
-    registered = [name for name in names if any(one.split(".")[0] == name.split(".")[0] for one in devices)]
+    known = {one.split(".")[0] for one in (*devices, *empty)}
+    registered = [name for name in names if name.split(".")[0] in known]
     if registered:
         return None, _to_cpu(requested, "device", f"{registered[0].split('.')[0]} is there and finds no such device")
     said = f"no provider for it in this build or among installed packages: {', '.join(names)}"

@@ -27,6 +27,9 @@ OF_KIND = {
 }  # fmt: skip
 
 
+NO_DEVICE = "its package is installed, and finds no device of its maker's on this machine"
+
+
 def created(file: Path, options: Any, device: str) -> Any:
     """An inference session on a device, which a provider of this build or of a package here names.
 
@@ -66,6 +69,9 @@ def offered_devices() -> tuple[dict[str, Any], tuple[Offered, ...]]:
             onnxruntime.register_execution_provider_library(name, importlib.import_module(module).get_library_path())
         except Exception as error:  # noqa: BLE001 - a library that does not load is told
             absent.append(Offered(name=name, available=False, reason=first_line(error)))
+            continue
+        if not any(one.ep_name.split(".")[0] == name for one in onnxruntime.get_ep_devices()):
+            absent.append(Offered(name=name, available=False, reason=NO_DEVICE))
     devices = {_name(one): one for one in onnxruntime.get_ep_devices()}
     built = [name for name in onnxruntime.get_available_providers() if name not in devices]
     there = [Offered(name=name, available=True) for name in (*devices, *built)]

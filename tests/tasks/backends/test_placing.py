@@ -80,6 +80,11 @@ def placed_beside(graph: Path, requested: str, options: str = "{}") -> Placement
     return Placement.model_validate_json(ended.stdout.splitlines()[-1])
 
 
+def offers(found: Placement) -> bool:
+    """Whether the second provider has a device here: it looks for processors of its maker's."""
+    return any(one.available and one.name.split(".")[0] == OTHER for one in found.offered)
+
+
 @pytest.mark.skipif(not PLUGIN, reason="onnxruntime-ep-openvino is not installed: pip install onnxruntime-ep-openvino")
 @pytest.mark.parametrize(
     ("requested", "options", "kind"),
@@ -89,13 +94,18 @@ def placed_beside(graph: Path, requested: str, options: str = "{}") -> Placement
     ],
 )
 def test_a_second_provider_that_does_not_come_up_is_named(graph: Path, requested: str, options: str, kind: str) -> None:
-    fell = placed_beside(graph, requested, options).fallbacks[0]
+    found = placed_beside(graph, requested, options)
+    if kind != "device" and not offers(found):
+        pytest.skip("the second provider finds no device of its maker's on this processor")
+    fell = found.fallbacks[0]
     assert (fell.kind, fell.used) == (kind, "CPUExecutionProvider")
 
 
 @pytest.mark.skipif(not PLUGIN, reason="onnxruntime-ep-openvino is not installed: pip install onnxruntime-ep-openvino")
 def test_operators_that_a_second_provider_lacks_stay_on_the_processor(tmp_path: Path) -> None:
     found = placed_beside(with_determinant(tmp_path / "model.onnx"), OTHER)
+    if not offers(found):
+        pytest.skip("the second provider finds no device of its maker's on this processor")
     assert [(fell.kind, fell.reason) for fell in found.fallbacks] == [("operator", "it does not take Det")]
     assert found.unsupported == ("Det",)
     assert [(one.device, one.operators) for one in found.devices] == [(OTHER, 1), ("CPUExecutionProvider", 1)]
