@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import configparser
 import io
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -313,15 +316,21 @@ def _asked_again(command: Sequence[str], scratch: Path) -> str:
 
 def _said(command: Sequence[str], scratch: Path) -> str:
     """What a tool complains of, also where it hangs after that, as SWUpdate may; empty where it leaves with 0."""
-    try:
-        found = subprocess.run(
-            list(command), capture_output=True, text=True, timeout=CHECK_S, check=False, stdin=subprocess.DEVNULL,
+    with (scratch / "said.txt").open("w+b") as out:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(scratch), "HOME": str(scratch)},
         )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        said, ended = b"".join(filter(None, (error.stderr, error.stdout))).decode(errors="replace"), None
-    else:
-        said, ended = found.stderr + found.stdout, found.returncode
+        try:
+            ended: int | None = process.wait(CHECK_S)
+        except subprocess.TimeoutExpired:
+            ended = None
+        finally:
+            with suppress(ProcessLookupError):  # what it started hangs on otherwise
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        out.seek(0)
+        said = out.read().decode(errors="replace")
     if ended == 0:
         return ""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
