@@ -175,7 +175,7 @@ drill-requests: $(ENV)  ## 10,000 requests of any kind to one server: no fault, 
 drill-deploy: $(ENV)  ## the last run's winners bundled for every target, validated, started where they run, compared
 	python -m tests.drill.deploy
 
-lane: $(ENV)  ## what needs tools of Debian's own, which it installs (LANE=fast|android|containers|firmware|cluster|triton|provider)
+lane: $(ENV)  ## what needs tools of Debian's own, which it installs (LANE=fast|android|containers|firmware|cores|cluster|triton|provider)
 	python -m tests.drill.lanes $(or $(LANE),$(error say which: make lane LANE=firmware))
 
 drill-firmware: $(ENV)  ## a board's update killed between every two steps, refused, unhealthy: always one good slot (Debian's tools)

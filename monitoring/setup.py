@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monitoring.collect.place import BOOK, FOLDER, Place
 from monitoring.collect.windows import Window
@@ -26,6 +26,7 @@ from monitoring.repair.actuator import (
 from monitoring.repair.diagnose import Setting
 from monitoring.repair.reoptimize import PipelineReoptimizer
 from monitoring.watch import World
+from tasks.backends.devices import device_of
 from tasks.errors import DataError
 from tasks.hardware import cores
 from tasks.kinds.causal_lm import files
@@ -56,7 +57,7 @@ def world(where: Place, params: Whole, packages: Sequence[Path] = (), reoptimize
     slot = state.slot(state.champion)
     defaults = Defaults(
         cores=cores.cores(), slots=params.serve.slots, context=params.serve.context_tokens,
-        accelerators=_accelerators(slot, params),
+        **_devices(slot, params),
     )  # fmt: skip
     actuator: Actuator | None = None
     if where.store.runs():
@@ -110,14 +111,15 @@ def _setting(slot: Slot, params: Whole, defaults: Defaults) -> Setting:
     )
 
 
-def _accelerators(slot: Slot, params: Whole) -> tuple[str, ...]:
-    """Devices beside the processor that the served package's runtime could use; none where no run looked for them."""
+def _devices(slot: Slot, params: Whole) -> dict[str, Any]:
+    """The device of the served package, and those that its runtime could use too; none where no run looked for them."""
     folder = Path(slot.package) if slot.package else Workspace().package
     try:
         contents, hardware = Contents.read(folder / CONTENTS), Hardware.read(Workspace().hardware)
     except DataError:
-        return ()
-    return devices(hardware, contents.backend, contents.family, params.accelerate.device)
+        return {}
+    found = devices(hardware, contents.backend, contents.family, params.accelerate.device)
+    return {"device": device_of(contents.settings), "accelerators": found}
 
 
 def _bandwidth() -> float | None:

@@ -41,7 +41,7 @@ from tasks.targets.base import Bundles, Shipped, Target
 
 SHOWN = 3
 PROBES = 4  # texts that answers are compared on
-TIMED = ("speed", "energy", "stability")  # groups of metrics that only the device could tell
+TIMED = ("speed", "energy", "stability", "placement")  # groups of metrics that only the device could tell
 
 
 @dataclass(frozen=True)
@@ -97,25 +97,28 @@ def bundle(workspace: Workspace, params: Params, name: str, anyway: bool = False
     found = judged(workspace, params, name)
     if not isinstance(found.target, Bundles):
         raise ConfigError(f"target {name!r} makes no bundle; kinds that do: {', '.join(table.BUNDLING)}")
+    return _recorded(workspace, params, found, found.target, anyway)
+
+
+def _recorded(workspace: Workspace, params: Params, found: Judged, target: Bundles | None, anyway: bool) -> Bundle:
+    """The bundle, or why there is none, with its record written; `target` None: one that makes none."""
     chosen, excuse = _chosen(found.report, anyway)
-    if chosen is None:
-        record = Bundle(**_about(found), status="refused", reason=_refusal(found.report))
-        shutil.rmtree(workspace.bundle(name), ignore_errors=True)
+    if target is None or chosen is None:
+        kind = found.wanted.kind or "none"
+        none = f"a target of kind {kind} makes no bundle: it takes the package as it is"
+        record = Bundle(**_about(found), status="refused", reason=_refusal(found.report) if target else none)
+        shutil.rmtree(workspace.bundle(found.name), ignore_errors=True)
     else:
-        record = _made(workspace, params.registered_name, found, found.target, chosen, excuse)
-    record.write(workspace.bundle_record(name))
+        record = _made(workspace, params.registered_name, found, target, chosen, excuse)
+    record.write(workspace.bundle_record(found.name))
     return record
 
 
 def recorded(workspace: Workspace, params: Params, name: str) -> Bundle:
     """As the pipeline does it: a target that makes no bundle, or for which nothing passed, is a record and no error."""
     found = judged(workspace, params, name)
-    if isinstance(found.target, Bundles):
-        record = bundle(workspace, params, name)
-    else:
-        why = f"a target of kind {found.wanted.kind or 'none'} makes no bundle: it takes the package as it is"
-        record = Bundle(**_about(found), status="refused", reason=why)
-        record.write(workspace.bundle_record(name))
+    target = found.target if isinstance(found.target, Bundles) else None
+    record = _recorded(workspace, params, found, target, anyway=False)
     workspace.bundle(name).mkdir(parents=True, exist_ok=True)
     return record
 
@@ -267,8 +270,6 @@ TARGET = argument(
 )
 ANYWAY = argument("--anyway", action="store_true", help="bundle what no gate passed; the bundle says so")
 DRY = argument("--dry-run", action="store_true", help="say what would be bundled, and write nothing")
-
-
 RECORD = argument("--record", dest="as_stage", action="store_true", help="as the pipeline does: no verdict is an error")
 
 

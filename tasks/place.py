@@ -7,6 +7,7 @@ says what that means: allow it, warn of it, or refuse it (exit code 1).
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,10 +52,9 @@ class Placed(Record):
 
 def place(request: PlaceRequest) -> Placed:
     """In a child process: providers that are registered once stay registered."""
-    try:
-        module = importlib.import_module(f"{module_of(request.backend)}.placing")
-    except ModuleNotFoundError:
-        raise UnsupportedError(f"{request.backend} runs on the processor alone here and places nothing") from None
+    if not _tells(request.backend):
+        raise UnsupportedError(f"{request.backend} does not tell where it puts a model")
+    module = importlib.import_module(f"{module_of(request.backend)}.placing")
     found, failed = dict[str, Placement](), dict[str, str]()
     for name, artifact in request.artifacts.items():
         try:
@@ -127,8 +127,15 @@ def record(workspace: Workspace, params: Params) -> None:
 
 
 def placeable(params: Params) -> list[str]:
-    """Variants of runtimes that may use several devices."""
-    return [name for name, one in params.variants.items() if one.backend in PLACING]
+    """Variants of runtimes that tell where they put a model."""
+    return [name for name, one in params.variants.items() if _tells(one.backend)]
+
+
+def _tells(backend: str) -> bool:
+    try:
+        return importlib.util.find_spec(f"{module_of(backend)}.placing") is not None
+    except ModuleNotFoundError:  # the backend is one file
+        return False
 
 
 def table_of(found: dict[str, Placement | str]) -> Table:
@@ -186,7 +193,6 @@ def too_little(found: Placement, least: float) -> bool:
     return share is None or share < least
 
 
-PLACING = ("onnx", "openvino", "gguf", "mlx")
 DEVICE_ASKED = argument("--device", help="auto | cpu | gpu | npu | as a runtime names it; default: accelerate.device")
 RULE = argument("--on-fallback", choices=("allow", "warn", "refuse"), help="default: accelerate.on_fallback")
 SHARE = argument("--min-share", type=float, help="least share of FLOPs on the device; default: gate.placed_share")

@@ -71,8 +71,8 @@ def standing_for(name: str, entries: Mapping[str, PlanEntry], artifacts: Mapping
 
 def key(workspace: Workspace, name: str, variant: str, params: Params) -> str:
     """Digest of all that the outcome depends on: the artifact, prompts, settings, machine, code."""
-    blocks = (params.tune, params.benchmark.limits, params.accelerate)
-    words = [*(one.model_dump_json() for one in blocks), variant]
+    blocks = (params.tune, params.benchmark.limits)
+    words = [*(one.model_dump_json() for one in blocks), params.accelerate.device, variant]
     files = [workspace.hardware, workspace.data / "workload", *workspace.listed("tune", name)]
     made = [workspace.artifact_manifest(variant)] if variant else []
     return key_of([*words, str(cores.threads(params.benchmark.threads))], [*files, *made])

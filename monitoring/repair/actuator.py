@@ -47,6 +47,7 @@ class Defaults(Record):
     cores: tuple[int, ...]
     slots: int
     context: int
+    device: str = PROCESSOR  # that the package was measured on
     accelerators: tuple[str, ...] = ()  # that the runtime could use here, by its own names
 
 
@@ -177,7 +178,8 @@ class RouterActuator:
         devices = (PROCESSOR, *self._defaults.accelerators)
         if len(devices) == 1:
             raise ImpossibleError("there is no other device here that its runtime could use")
-        return devices[(devices.index(now.options.device or PROCESSOR) + 1) % len(devices)]
+        here = now.options.device or self._defaults.device
+        return devices[(devices.index(here) + 1) % len(devices) if here in devices else 0]
 
     def _smaller(self, now: Slot) -> Slot:
         choices = {choice.version: choice for choice in self._choices()}

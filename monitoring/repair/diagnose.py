@@ -60,7 +60,7 @@ def diagnose(metric: str, windows: Sequence[Window], machine: Machine, setting: 
     if metric == "requests_per_s" and (missing := _log_missing(windows[-1])):
         checks = (lambda *_: missing,)
     elif metric.startswith(SLOW):
-        checks = (_crowded, _throttled, _batch, _queue, _own_cpu, _bandwidth, _size, _new_version)
+        checks = (_crowded, _clocked_down, _batch, _queue, _own_cpu, _bandwidth, _size, _new_version)
     elif metric.startswith(WRONG):
         checks = (_new_version_is_wrong, _drifted, _unsure)
     elif metric == "memory_mb":
@@ -169,7 +169,7 @@ def _batch(metric: str, windows: Sequence[Window], machine: Machine, setting: Se
     return Cause(name="batch too large", trouble="slow", weight=0.6, evidence=said, steps=("batch", "smaller"))
 
 
-def _throttled(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> Cause | None:
+def _clocked_down(metric: str, windows: Sequence[Window], machine: Machine, setting: Setting) -> Cause | None:
     hot = "the processor lowered its clock because of heat while it was watched" if machine.throttled else ""
     said = hot or ("the machine runs on its battery, which lowers clocks" if machine.on_battery else "")
     if not said:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from tasks.backends.base import Settings
 from tasks.backends.placing import AUTO, first_line, why
@@ -36,17 +36,26 @@ def on(settings: Settings, device: str) -> dict[str, str]:
     return rest if device.upper() == PROCESSOR else rest | {DEVICE: device}
 
 
-def opened(settings: Settings, open_with: Callable[[Settings], T]) -> tuple[T, Fallback | None]:
+class Opened(NamedTuple, Generic[T]):
+    """What was opened, the settings that it has, and why it is not on the device that was asked for."""
+
+    made: T
+    settings: Settings
+    fallback: Fallback | None = None
+
+
+def opened(settings: Settings, open_with: Callable[[Settings], T]) -> Opened[T]:
     """What `open_with` opens on the settings' device; or on the processor, and why the device is not used.
 
     A runtime may raise anything where a library, a driver or the device is not there, or does not compile the model. On
     the processor an error is an error.
     """
     device = device_of(settings)
-    if device == PROCESSOR:
-        return open_with(settings), None
     try:
-        return open_with(settings), None
-    except Exception as error:  # noqa: BLE001 - the reason is told, whatever it is
+        return Opened(open_with(settings), settings)
+    except Exception as error:  # the reason is told, whatever it is
+        if device == PROCESSOR:
+            raise
         told = Fallback(asked=device, used=PROCESSOR, kind=why(str(error)), reason=first_line(error))
-    return open_with(on(settings, PROCESSOR)), told
+    own = on(settings, PROCESSOR)
+    return Opened(open_with(own), own, told)

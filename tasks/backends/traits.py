@@ -82,6 +82,9 @@ class Traits:
     groups: Groups | None = None  # None: any group size
     fallbacks: Mapping[str, Fallback] = field(default_factory=dict)  # precision/method -> another way
     space: tuple[Corner, ...] = ()  # what a search tries
+    # Runtimes of hardware.accelerators that it drives, by family of models; empty: the processor alone, or it chooses.
+    drives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    one_device: str = ""  # its one word for any of these; empty: it takes an accelerator's own name
     wheels: tuple[str, ...] = ()  # packages of which the platform's markers choose one
     slow_because: str = ""  # why it is not timed without the accelerator of SLOW_WITHOUT
     notes: Callable[[Variant, ModelProfile, Hardware], list[str]] = _nothing_to_note  # for a recipe's reasons

@@ -39,6 +39,7 @@ BY_NAME = {
     "tasks.kinds.evaluating": ("tasks.kinds.answering",),
     "tasks.kinds.measuring": of_kinds("workload"),
     "tasks.measure.passes": ("tasks.kinds.measuring",),
+    "tasks.place": tuple(f"tasks.backends.{name}.placing" for name in ("gguf", "mlx", "onnx", "openvino")),
     "tasks.package": of_kinds("packing"),
     "tasks.packaging.evidence": of_kinds("packing"),
     "tasks.assess": of_kinds("describing"),

@@ -149,8 +149,7 @@ def _accelerators(found: Findings) -> Iterable[str]:
             told = ", ".join(f"{found.scores.known[name].title} {value:.2f}x" for name, value in trial.speedups.items())
             why = f"{told} of the processor" if told else trial.reason
             yield f"No gain from the accelerator: {tuned.backend} on {device} was tried ({why}); the processor stays."
-    fell = found.scores.recommendation.placements.items()
-    for variant, one in fell:
+    for variant, one in found.scores.recommendation.placements.items():
         for each in one.fallbacks:
             yield f"{variant} was asked for on {each.asked} and fell back to {each.used} ({each.kind}): {each.reason}."
 

@@ -15,7 +15,7 @@ from tasks.backends.table import backend
 from tasks.errors import ChildError
 from tasks.hardware import cores
 from tasks.kinds.catalogue import Catalogue
-from tasks.kinds.table import catalogue
+from tasks.kinds.table import catalogue, family
 from tasks.measure import guard
 from tasks.measure.pairing import paired_median
 from tasks.measure.passes import Passes
@@ -25,7 +25,6 @@ from tasks.measure.timing import Times
 from tasks.params.pipeline import Params
 from tasks.planning.devices import devices
 from tasks.records.hardware import Hardware
-from tasks.records.model import ModelProfile
 from tasks.records.speed import Paired, Trial, Tuned
 from tasks.run.workspace import Workspace
 from tasks.search import tuning
@@ -58,11 +57,16 @@ class Search:
     known: Catalogue
 
     def run(self, changes: Sequence[Settings]) -> Found:
-        """Time single changes while half of the budget lasts, then combine the single changes that helped."""
+        """Time single changes while half of the budget lasts, then combine the single changes that helped.
+
+        Raises ChildError where a device that was asked for does not run the artifact.
+        """
         self._tried = {json.dumps(change, sort_keys=True): change for change in changes}
         self._session = Session(DEFAULT, self.known.phases, self.known.deciding, timings={DEFAULT: VariantTimings()})
         began, trials = time.monotonic(), list[Trial]()
         self._turns([DEFAULT])
+        if self.request.opening.settings and (failure := self._session.timings[DEFAULT].failure):
+            raise ChildError(failure, kind="failed")
         tried = list(self._tried.items())
         for some in (tried[start : start + AT_ONCE] for start in range(0, len(tried), AT_ONCE)):
             if time.monotonic() - began > self.budget_s / 2:
@@ -133,14 +137,14 @@ def tuned(workspace: Workspace, name: str, variant: str, params: Params) -> Tune
     """Tune one backend by the artifact of one of its candidates; without one or a budget, its defaults and why.
 
     Where `accelerate.device` is auto, every device that is there is a change to try like others. A device that is asked
-    for and is there is taken, and the rest is tuned on it.
+    for and is there is taken, and the rest is tuned on it; the processor where it does not run the model.
     """
     common: dict[str, Any] = {"backend": name, "variant": variant, "command": command(name)}
     if not variant:
         return Tuned(reason="defaults: no candidate of it is timed on this device", **common)
     threads, asked = cores.threads(params.benchmark.threads), params.accelerate.device
-    family = ModelProfile.read(workspace.profile).family
-    there = devices(Hardware.read(workspace.hardware), name, family, asked)
+    kind, files = Source.read(workspace.source).kind, workspace.artifact_files(variant)
+    there = devices(Hardware.read(workspace.hardware), name, family(kind), asked)
     given = {DEVICE: there[0]} if there and asked != AUTO else {}
     if not params.tune.budget_s:
         return Tuned(reason="defaults: tune.budget_s is 0", settings=given, **common)
@@ -148,15 +152,24 @@ def tuned(workspace: Workspace, name: str, variant: str, params: Params) -> Tune
     changes = [{DEVICE: one} for one in there if not given] + changes
     if not changes:  # to halve two threads is no tuning
         return Tuned(reason="defaults: it has no settings to try", settings=given, **common)
-    kind, files = Source.read(workspace.source).kind, workspace.artifact_files(variant)
-    opening = Opening(kind=kind, backend=name, artifact=files, threads=threads, settings=given)
     settings = params.benchmark.model_copy(update=SHORT)
-    request = MeasureRequest(opening=opening, data=workspace.data, settings=settings, brief=True)
-    began = time.monotonic()
+    began, why = time.monotonic(), ""
+
+    def searched(device: Settings) -> Found:
+        opening = Opening(kind=kind, backend=name, artifact=files, threads=threads, settings=device)
+        request = MeasureRequest(opening=opening, data=workspace.data, settings=settings, brief=True)
+        return Search(name, request, Passes(workspace.logs), params.tune.budget_s, catalogue(kind)).run(changes)
+
     with guard.device_to_itself():
-        found = Search(name, request, Passes(workspace.logs), params.tune.budget_s, catalogue(kind)).run(changes)
+        try:
+            found = searched(given)
+        except ChildError as error:
+            if not given:
+                raise
+            why, given = f"{given[DEVICE]} was asked for and does not run it ({error}); ", {}
+            found = searched(given)
     return Tuned(
-        reason=found.reason,
+        reason=f"{why}{found.reason}",
         settings=given | found.settings,
         gain=dict(found.gain),
         trials=tuple(found.trials),

@@ -126,5 +126,5 @@ def end_tokens(model: Path) -> list[int]:
 def properties(contents: Contents) -> dict[str, str]:
     """What the runtime was asked for when it was measured."""
     if contents.backend == "openvino":
-        return openvino_device.asked(1, contents.settings)[1]
+        return openvino_device.asked(1, contents.settings).properties
     return {name: value for name, value in contents.settings.items() if name.startswith("session.")}

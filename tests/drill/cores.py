@@ -84,7 +84,7 @@ for port in model.get_inputs():
         feeds[port.name] = np.zeros((1, port.shape[1], 0, port.shape[3]), kind)
     elif port.name == "position_ids":
         feeds[port.name] = np.arange(ids.shape[1])[None]
-logits = model.run(["logits"], {name: value for name, value in feeds.items()})[0][0, -1]
+logits = model.run(["logits"], feeds)[0][0, -1]
 """,
     "gguf": """
 import sys, numpy as np, llama_cpp

@@ -113,7 +113,8 @@ def run(name: str) -> int:
     if lane.wheels:
         tell(f"{name}: installing {', '.join(lane.wheels)}")
         tool = [str(ROOT / ".uv/bin/uv"), "pip", "install", "--quiet", "--python", sys.executable, *lane.wheels]
-        subprocess.run(tool, check=True)
+        if subprocess.run(tool, check=False).returncode:
+            raise ResourceError(f"{' '.join(tool)} failed")
     for line in lane.commands:
         tell(f"{name}: python {' '.join(line)}")
         command = [sys.executable, *line]

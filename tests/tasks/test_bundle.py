@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -10,8 +10,8 @@ from typing import Literal
 import pytest
 
 from tasks import bundle as stage
-from tasks.bundle import Judged, bundle, untold, wanted_of
-from tasks.errors import ConfigError, UnsupportedError
+from tasks.bundle import Judged, bundle, main, recorded, untold, wanted_of
+from tasks.errors import EXIT_FAIL, EXIT_OK, ConfigError, UnsupportedError
 from tasks.kinds.table import catalogue
 from tasks.packaging.manifest import CONTENTS
 from tasks.params.load import load_params
@@ -176,3 +176,21 @@ def test_a_target_that_makes_no_bundle_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stage, "judged", lambda *_: found)
     with pytest.raises(ConfigError, match="makes no bundle; kinds that do: ios"):
         bundle(SPACE, load_params(ROOT), "desk")
+    made = recorded(SPACE, load_params(ROOT), "desk")  # and as a stage it is no error
+    assert made.status == "refused"
+    assert "takes the package as it is" in made.reason
+    assert Bundle.read(SPACE.bundle_record("desk")) == made
+    assert list(SPACE.bundle("desk").iterdir()) == []
+
+
+def test_as_a_stage_what_no_gate_passed_is_a_record_with_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    finished()
+    go(monkeypatch, Box())
+    finished(outcome="fail")
+    found = stage.judged(SPACE, load_params(ROOT), "box")
+    failed = replace(found, report=GateReport.read(SPACE.verdicts))
+    monkeypatch.setattr(stage, "judged", lambda *_: failed)
+    assert recorded(SPACE, load_params(ROOT), "box").status == "refused"
+    assert list(SPACE.bundle("box").iterdir()) == []
+    assert main(["--target", "box", "--record"]) == EXIT_OK
+    assert main(["--target", "box"]) == EXIT_FAIL

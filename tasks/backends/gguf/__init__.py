@@ -146,6 +146,8 @@ def _as_stored(model: ModelProfile) -> Precision | None:
 
 
 TRAITS = Traits(
+    drives={"tokens": ("cuda", "metal"), "arrays": ("cuda", "metal")},
+    one_device="GPU",
     marks={
         "cross_platform": "excellent", "enterprise_integration": "limited", "mobile": "excellent",
         "real_time": "excellent", "model_diversity": "llm", "ease_of_use": "excellent",

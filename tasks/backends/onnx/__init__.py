@@ -49,6 +49,7 @@ SETTINGS: Tunable = {
 }
 SLOW_WITHOUT = ""
 TRAITS = Traits(
+    drives={"arrays": ("onnxruntime",)},  # onnxruntime-genai's build for the processor runs language models
     marks={
         "cross_platform": "good", "enterprise_integration": "excellent", "mobile": "good",
         "real_time": "excellent", "model_diversity": "excellent", "ease_of_use": "excellent",
@@ -181,7 +182,7 @@ def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tup
     """Statements that answer one question by onnxruntime-genai, or run arrays of zeros through ONNX Runtime."""
     entries = {name: value for name, value in settings.items() if name not in ("threads", DEVICE)}
     if family == "arrays":
-        return _run_arrays(entries)
+        return _run_arrays(entries, device_of(settings))
     overlay = json.dumps({"model": {"decoder": {"session_options": entries}}})
     tuned = ('config = og.Config("model")', f"config.overlay('{overlay}')", "model = og.Model(config)")
     text = f"tokenizer.apply_chat_template('{CHAT}', add_generation_prompt=True)" if chat else f'"{BEGINNING}"'
@@ -199,13 +200,14 @@ def how_to_run(settings: Settings, chat: bool, family: Family = "tokens") -> tup
     )
 
 
-def _run_arrays(entries: Settings) -> tuple[str, ...]:
+def _run_arrays(entries: Settings, device: str) -> tuple[str, ...]:
+    on = f', providers=["{device}", "CPUExecutionProvider"]' * (device != PROCESSOR)
     tuned = [f'options.add_session_config_entry("{name}", "{value}")' for name, value in entries.items()]
     return (
         "import numpy, onnxruntime",
         "options = onnxruntime.SessionOptions()",
         *tuned,
-        f'model = onnxruntime.InferenceSession("model/{FILE}", options)',
+        f'model = onnxruntime.InferenceSession("model/{FILE}", options{on})',
         'kinds = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}',
         'kind = lambda port: kinds.get(port.type, port.type.removeprefix("tensor(").removesuffix(")"))',
         "shape = lambda port: [size if isinstance(size, int) else 1 for size in port.shape]",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tasks.backends.onnx.names import FILE
-from tasks.backends.onnx.providers import NO_DEVICE, OF_KIND, OWN, offered_devices
+from tasks.backends.onnx.providers import NO_DEVICE, OF_KIND, OWN, meant, offered_devices
 from tasks.backends.placing import AUTO, CPU, KINDS, by_device, first_line, open_sizes, transfers, why
 from tasks.records.placement import Fallback, FallbackKind, Placement
 
@@ -79,8 +79,7 @@ def _wanted(requested: str, devices: Mapping[str, Any], empty: Collection[str]) 
     if requested in (AUTO, CPU, OWN):
         best = next((devices[name] for kind in KINDS for name in OF_KIND.get(kind, ()) if name in devices), None)
         return (best if requested == AUTO else None), None
-    names = OF_KIND.get(requested, (requested,))
-    found = next((devices[name] for name in names if name in devices), None)
+    names, found = meant(requested, devices)
     if found is not None:
         return found, None
     known = {one.split(".")[0] for one in (*devices, *empty)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,6 @@ OF_KIND = {
     ),
     "npu": ("QNNExecutionProvider", "CoreMLExecutionProvider", "OpenVINOExecutionProvider.NPU"),
 }  # fmt: skip
-
-
 NO_DEVICE = "its package is installed, and finds no device of its maker's on this machine"
 
 
@@ -40,8 +39,7 @@ def created(file: Path, options: Any, device: str) -> Any:
     if device in (PROCESSOR, OWN):
         return onnxruntime.InferenceSession(str(file), options, providers=[OWN])
     devices, offered = offered_devices()
-    names = OF_KIND.get(device.lower(), (device,))
-    found = next((devices[name] for name in names if name in devices), None)
+    names, found = meant(device, devices)
     if found is not None:
         options.add_provider_for_devices([found], {})
         return onnxruntime.InferenceSession(str(file), options)
@@ -50,6 +48,12 @@ def created(file: Path, options: Any, device: str) -> Any:
         return onnxruntime.InferenceSession(str(file), options, providers=[built, OWN])
     there = ", ".join(one.name for one in offered if one.available)
     raise UnsupportedError(f"no available device {device!r} in ONNX Runtime; there are: {there}")
+
+
+def meant(device: str, devices: Mapping[str, Any]) -> tuple[tuple[str, ...], Any | None]:
+    """Providers' names that a device or a kind of devices may mean, and the first of them that is there."""
+    names = OF_KIND.get(device.lower(), (device,))
+    return names, next((devices[name] for name in names if name in devices), None)
 
 
 @cache

@@ -120,6 +120,7 @@ def _notes(variant: Variant, model: ModelProfile, hardware: Hardware) -> list[st
 
 
 TRAITS = Traits(
+    drives={"tokens": ("openvino",), "arrays": ("openvino",)},
     marks={
         "cross_platform": "good", "enterprise_integration": "excellent", "mobile": "good",
         "real_time": "excellent", "model_diversity": "excellent", "ease_of_use": "good",

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from tasks.backends.base import Settings
-from tasks.backends.devices import PROCESSOR, on, opened
+from tasks.backends.devices import on, opened
 from tasks.errors import DataError, EdgewrightError
 from tasks.kinds.base import Packed, Predictor
 from tasks.kinds.table import predicting
@@ -62,11 +62,10 @@ def load(opening: Opening) -> tuple[Predictor, dict[str, Any]]:
     def packed(settings: Settings) -> Packed:
         return Packed(backend=contents.backend, settings=dict(settings), chat=False, threads=opening.threads)
 
-    predictor, fell = opened(wanted, lambda settings: kind.open_package(package, packed(settings)))
-    used = on(wanted, PROCESSOR) if fell else wanted
-    signature = kind.signature(package, packed(used))
+    found = opened(wanted, lambda settings: kind.open_package(package, packed(settings)))
+    signature = kind.signature(package, packed(found.settings))
     ready = {"manifest_sha256": digest, "pid": os.getpid(), "signature": signature.model_dump(mode="json")}
-    return predictor, ready | placed(used, fell)
+    return found.made, ready | placed(found)
 
 
 def serve(predictor: Predictor, inbox: queue.SimpleQueue[dict[str, Any]], out: TextIO, name: str = OUTPUT) -> None:

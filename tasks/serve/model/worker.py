@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 from tasks.backends.base import Engine, Settings, TokenScorer
-from tasks.backends.devices import PROCESSOR, device_of, on, opened
+from tasks.backends.devices import Opened, device_of, on, opened
 from tasks.backends.placing import AUTO
 from tasks.backends.sampling import Guide, Sampling, likeliest
 from tasks.backends.table import tokens
@@ -39,7 +39,6 @@ from tasks.errors import EdgewrightError
 from tasks.kinds.causal_lm.grammar import Grammars
 from tasks.packaging.manifest import CONTENTS, Contents, verify_manifest
 from tasks.records.base import Record
-from tasks.records.placement import Fallback
 
 CLOSED: dict[str, Any] = {}  # what the reader says when there is nothing more to read
 
@@ -89,18 +88,18 @@ def _load(opening: Opening) -> tuple[Engine, Beside, dict[str, Any]]:
     def open_with(settings: Settings) -> Engine:
         return backend.engine(files, opening.threads, opening.slots + 1, opening.context, settings)
 
-    engine, fell = opened(wanted, open_with)
-    used = on(wanted, PROCESSOR) if fell else wanted
+    found = opened(wanted, open_with)
     beside = Beside(
-        lambda: backend.scorer(files, opening.threads, used),
+        lambda: backend.scorer(files, opening.threads, found.settings),
         lambda: Grammars(package / "tokenizer", opening.ends),
     )
-    return engine, beside, {"manifest_sha256": digest, "pid": os.getpid(), **placed(used, fell)}
+    return found.made, beside, {"manifest_sha256": digest, "pid": os.getpid(), **placed(found)}
 
 
-def placed(used: Settings, fell: Fallback | None) -> dict[str, Any]:
+def placed(found: Opened[Any]) -> dict[str, Any]:
     """What a worker says of the device that it opened its model on."""
-    return {"device": device_of(used), "fallback": fell.model_dump(mode="json") if fell else None}
+    fell = found.fallback
+    return {"device": device_of(found.settings), "fallback": fell.model_dump(mode="json") if fell else None}
 
 
 class Token(NamedTuple):

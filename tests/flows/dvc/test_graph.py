@@ -164,6 +164,25 @@ def test_compose_comes_first_and_writes_what_the_others_read():
     assert str(EFFECTIVE) in [name for out in body("compose")["outs"] for name in out]
 
 
+@pytest.mark.parametrize("targets", [{}, {"desk": {"device": "host"}, "phone": {"device": "iphone", "kind": "ios"}}])
+def test_each_target_that_is_named_has_a_stage_for_its_bundle(tmp_path, targets):
+    from dvc.repo import Repo
+
+    for name in ("dvc.yaml", "variants.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    if targets:
+        with (tmp_path / "params.yaml").open("a") as params:
+            params.write(yaml.safe_dump({"targets": targets}))
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
+    named = {stage.name for stage in Repo(str(tmp_path)).index.stages}
+    assert {name for name in named if name.startswith("bundle@")} == {f"bundle@{name}" for name in targets}
+
+
+def test_what_is_opened_by_name_to_be_placed_redoes_the_placement():
+    assert {f"tasks/backends/{name}/placing.py" for name in ("gguf", "mlx", "onnx", "openvino")} <= listed()["place"]
+
+
 def test_numbers_of_another_machine_do_not_come_from_the_cache():
     assert "artifacts/hardware.json" in body("benchmark")["deps"]
 

@@ -16,6 +16,7 @@ from monitoring.watch import Watch
 from tasks.errors import ConfigError
 from tasks.params.whole import load_whole
 from tasks.promotion.store import TRANSITIONS, transitions
+from tasks.serve.options import ServerOptions
 from tests.drill.promotion import answered, whole
 from tests.drill.rig import Rig, Traffic, rig
 
@@ -109,6 +110,11 @@ def test_another_device_is_one_that_is_here_and_in_the_end_the_processor(one: Ri
     acting.apply("device", QUIET, "no better there")
     assert serving(one)[1] == "device CPU"
     acting.undo("device", "a test")
+    elsewhere = RouterActuator(one.store, defaults.model_copy(update={"device": "GPU"}), list)
+    plain = one.state().slot(one.state().champion).model_copy(update={"options": ServerOptions()})
+    assert elsewhere._elsewhere(plain) == "CPU"  # its package was measured on the GPU
+    unknown = plain.model_copy(update={"options": ServerOptions(device="NPU")})
+    assert elsewhere._elsewhere(unknown) == "CPU"
     with pytest.raises(ImpossibleError, match="no other device"):
         actuator(one).apply("device", QUIET, "a test")
 

@@ -42,12 +42,12 @@ def test_what_does_not_open_falls_back_with_its_kind(words: str, kind: FallbackK
             raise RuntimeError(words)
         return "opened"
 
-    made, fell = opened({"device": "NPU", "threads": "half"}, open_with)
-    assert made == "opened"
+    made, used, fell = opened({"device": "NPU", "threads": "half"}, open_with)
+    assert (made, used) == ("opened", {"threads": "half"})
     assert seen == [{"device": "NPU", "threads": "half"}, {"threads": "half"}]
     assert fell is not None
     assert (fell.asked, fell.used, fell.kind) == ("NPU", "CPU", kind)
-    assert opened({"threads": "half"}, open_with) == ("opened", None)
+    assert opened({"threads": "half"}, open_with) == ("opened", {"threads": "half"}, None)
 
 
 def test_an_error_on_the_processor_is_an_error() -> None:
@@ -66,7 +66,7 @@ def test_arrays_fall_back_from_a_device_that_is_not_here(name: str, tmp_path: Pa
     if name == "onnx" and importlib.util.find_spec("onnxruntime_ep_openvino"):
         pytest.skip("the provider's own OpenVINO would stay in this process")
     made = product(tmp_path, name)
-    model, fell = opened({"device": "NPU"}, lambda settings: arrays(name).arrays(made, 1, settings))
+    model, _, fell = opened({"device": "NPU"}, lambda settings: arrays(name).arrays(made, 1, settings))
     try:
         assert fell is not None
         assert fell.kind in ("library", "device")

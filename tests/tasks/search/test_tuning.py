@@ -195,3 +195,14 @@ def test_a_device_that_is_asked_for_is_taken_and_the_rest_is_tuned_on_it(machine
     machine.seen.clear()
     assert run(accelerate={"device": "gpu"}, tune={"budget_s": 0.0})["gguf"].settings == {"device": "GPU"}
     assert machine.seen == []
+    machine.seen.clear()
+    run(accelerate={"device": "gpu", "on_fallback": "refuse"}, tune={"budget_s": 0.0})
+    assert machine.seen == []  # what a fallback means is no matter of timing
+
+
+def test_a_device_that_is_asked_for_and_does_not_run_the_model_leaves_the_processor(machine: Machine) -> None:
+    with_gpu()
+    machine.absent = "GPU"
+    found = run(accelerate={"device": "gpu"})["gguf"]
+    assert found.settings == {"n_ubatch": "128"}
+    assert found.reason.startswith("GPU was asked for and does not run it (failed: its driver is not there)")
